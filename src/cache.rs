@@ -73,7 +73,7 @@ pub use fleet_tier::{FleetFigures, FleetTier};
 pub use import::{ArchiveImporter, ImportError};
 pub use pins::{PinConflict, PinRecords};
 pub use push::{PushedArchive, PushedPin, Pusher};
-pub use removals::{DueRemovals, Removal, Removals, StoredRemovals};
+pub use removals::{DueRemovals, KeepChange, Removal, Removals, StoredRemovals};
 
 /// Bounds the memory that a flood of unknown names takes in the negative cache.
 const MAX_NEGATIVE_ENTRIES: u64 = 10_000;

@@ -79,9 +79,9 @@ use warming::{Warming, WarmingParts};
 
 pub use crate::cache::{
     BucketError, BucketOperation, BucketState, CacheFailure, CacheUsage, DocumentCheck, FleetFigures, Generation,
-    HitStats, ImportError, Integrity, InventoryEntry, NotUploaded, Object, ObjectContent, PushedArchive, PushedPin,
-    Pusher, RemovedBy, ServedArchive, SetSourceError, SourceRecord, TierStats, WeakObject, fill_watcher::FillUpdate,
-    spool_reader::SpoolReader,
+    HitStats, ImportError, Integrity, InventoryEntry, KeepChange, NotUploaded, Object, ObjectContent, PushedArchive,
+    PushedPin, Pusher, RemovedBy, ServedArchive, SetSourceError, SourceRecord, TierStats, WeakObject,
+    fill_watcher::FillUpdate, spool_reader::SpoolReader,
 };
 pub(crate) use crate::hosted::{
     ChangeError, Publication, PublishForm, PublishRefusal, StateChange, UploadError, VersionState,

@@ -333,6 +333,9 @@ pub(crate) struct KeepReport {
     pub marks: usize,
     /// True when nothing was changed.
     pub dry_run: bool,
+    /// True when the other mirrors of the bucket mark what they have of it, too.
+    #[serde(default)]
+    pub spreads: bool,
 }
 
 /// Lists the stored zips that a pattern selects, with the time at which each was first seen.

@@ -1,4 +1,4 @@
-//! What operators remove on one mirror of a bucket, so that the others remove it, too.
+//! What operators remove or mark as kept on one mirror of a bucket, so that the others do it, too.
 //!
 //! The mirrors have one list in the bucket, of the last removals with their numbers. A mirror's own file says up to which
 //! number it has done them, and which of its own are not in the list yet: both survive restarts and times without the bucket.
@@ -32,7 +32,17 @@ const MAX_LEFT_DOCUMENT_BYTES: usize = 1 << 20;
 /// Longest pattern that is told to others, bytes.
 const MAX_REMOVAL_PATTERN_BYTES: usize = 2000;
 
-/// What an operator has removed.
+/// What an operator has done to the mark that keeps zips from eviction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeepChange {
+    /// The mark was set.
+    Keep,
+    /// The mark was taken away.
+    Unkeep,
+}
+
+/// What an operator has removed, or marked as kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removal {
     /// The pattern of packages and versions, as the operator gave it.
@@ -43,6 +53,9 @@ pub struct Removal {
     pub at: Timestamp,
     /// The mirror on which it was.
     by: Digest,
+    /// `None` where it was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<KeepChange>,
 }
 
 /// The list in the bucket.
@@ -84,7 +97,7 @@ pub struct Removals {
 /// What is left to do here.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct DueRemovals {
-    /// The removals with their numbers, those of this mirror left out.
+    /// The removals with their numbers, those of this mirror left out. Marks are among them, this mirror's too.
     pub removals: Vec<(u64, Removal)>,
     /// True when earlier ones are no longer in the list.
     pub has_missed: bool,
@@ -107,6 +120,18 @@ impl Removals {
     /// # Errors
     /// When it cannot be made durable, or the pattern is too long; the other mirrors do not remove it then.
     pub fn record(&self, pattern: &str, forget: bool, at: Timestamp) -> io::Result<()> {
+        self.add(pattern, forget, None, at)
+    }
+
+    /// As [`Removals::record`], for what was marked as kept.
+    ///
+    /// # Errors
+    /// As [`Removals::record`].
+    pub fn record_mark(&self, pattern: &str, mark: KeepChange, at: Timestamp) -> io::Result<()> {
+        self.add(pattern, false, Some(mark), at)
+    }
+
+    fn add(&self, pattern: &str, forget: bool, mark: Option<KeepChange>, at: Timestamp) -> io::Result<()> {
         if pattern.len() > MAX_REMOVAL_PATTERN_BYTES {
             return Err(io::Error::other("the pattern is too long to be told to other mirrors"));
         }
@@ -116,7 +141,7 @@ impl Removals {
                 file.waiting.remove(0);
                 tracing::error!("a removal is not told to other mirrors: too many wait for the bucket");
             }
-            file.waiting.push(Removal { pattern: pattern.to_owned(), forget, at, by });
+            file.waiting.push(Removal { pattern: pattern.to_owned(), forget, at, by, mark });
         })?;
         self.changed.notify_one();
         Ok(())
@@ -160,7 +185,9 @@ impl Removals {
         }
         let done = if file.list == Some(list.list) { file.done } else { 0 };
         let first = list.first();
-        let due = list.numbered().filter(|(number, removal)| *number > done && Some(removal.by) != file.own);
+        // This mirror's own marks are set again, after those that are before them in the list: all mirrors end with the same.
+        let is_due = |removal: &Removal| Some(removal.by) != file.own || removal.mark.is_some();
+        let due = list.numbered().filter(|(number, removal)| *number > done && is_due(removal));
         let removals = due.map(|(number, removal)| (number, removal.clone())).collect();
         if file.waiting.iter().any(|waiting| list.removals.contains(waiting)) {
             self.change(|file| file.waiting.retain(|waiting| !list.removals.contains(waiting)))?;
@@ -286,6 +313,18 @@ mod tests {
         other.due(&list).expect("due");
         other.record("c/*", true, Timestamp::now()).expect("recorded");
         assert_eq!(patterns(&one.due(&other.merged(None)).expect("due")), ["c/*"]);
+    }
+
+    #[test]
+    fn marks_are_due_in_the_order_of_the_list_on_all_mirrors() {
+        let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
+        let [one, other] = [Removals::open(dirs[0].path()), Removals::open(dirs[1].path())];
+        one.record_mark("a", KeepChange::Keep, Timestamp::now()).expect("recorded");
+        other.record_mark("b", KeepChange::Unkeep, Timestamp::now()).expect("recorded");
+        one.record("c", false, Timestamp::now()).expect("recorded");
+        let list = one.merged(Some(&other.merged(None)));
+        assert_eq!(patterns(&one.due(&list).expect("due")), ["b", "a"]);
+        assert_eq!(patterns(&other.due(&list).expect("due")), ["b", "a", "c"]);
     }
 
     #[test]

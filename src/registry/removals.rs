@@ -1,15 +1,20 @@
-//! Does on this mirror what an operator has removed on another one.
+//! Does on this mirror what an operator has removed, or marked as kept, on another one.
 
 use std::{collections::HashSet, io};
 
+use jiff::Timestamp;
+
 use super::{
-    Registry,
-    inventory::{SelectedZips, Selection, ZipRemoval},
+    InventoryEntry, Registry,
+    inventory::{ALL_SHARDS, SelectedZips, Selection, ZipRemoval},
 };
-use crate::cache::{Removal, RemovedBy};
+use crate::{
+    cache::{KeepChange, Removal, RemovedBy},
+    entry::Key,
+};
 
 impl Removal {
-    /// Removes what is stored under the pattern, its lists and, where that was asked, its pins. Zips that were stored and pins
+    /// Marks what is stored under the pattern; or removes it, its lists and, where that was asked, its pins. Zips that were stored and pins
     /// that were first seen after the removal stay. May be repeated.
     ///
     /// # Errors
@@ -19,6 +24,9 @@ impl Removal {
             tracing::warn!(pattern = self.pattern, "another mirror has removed what this version has no pattern for");
             return Ok(());
         };
+        if let Some(mark) = self.mark {
+            return self.apply_mark(registry, &selection, mark).await;
+        }
         let inventory = registry.inventory();
         let marks = inventory.kept_missing_keys(&selection).await?;
         inventory.clear_marks(marks.into_iter().collect()).await?;
@@ -38,6 +46,29 @@ impl Removal {
             documents = documents.len(),
             "what an operator has removed on another mirror is removed here"
         );
+        Ok(())
+    }
+
+    /// Marks what was stored when the operator marked it, or takes all selected marks away.
+    async fn apply_mark(&self, registry: &Registry, selection: &Selection, mark: KeepChange) -> io::Result<()> {
+        let inventory = registry.inventory();
+        let kept = mark == KeepChange::Keep;
+        let until = if kept { self.at } else { Timestamp::MAX };
+        let add = move |keys: &mut Vec<Key>, entry: InventoryEntry| {
+            if entry.kept != kept && entry.stored_at <= until {
+                keys.push(entry.key);
+            }
+        };
+        let mut marked = 0;
+        for shard in ALL_SHARDS {
+            let keys = inventory.fold(shard..=shard, selection, Vec::new(), add).await?;
+            marked += inventory.keep(keys, kept).await?;
+        }
+        if !kept {
+            let keys = inventory.kept_missing_keys(selection).await?;
+            inventory.clear_marks(keys.into_iter().collect()).await?;
+        }
+        tracing::info!(pattern = self.pattern, kept, marked, "what an operator has marked on a mirror is marked here");
         Ok(())
     }
 }

@@ -312,3 +312,77 @@ async fn a_mirror_that_has_missed_more_removals_than_the_list_has_says_so_in_its
     done(&mirror, 3).await;
     assert_eq!(crate::logs::lines("removed more than the list of removals has").len(), 1);
 }
+
+/// Whether the zip that a mirror has stored is marked as kept.
+async fn is_kept(mirror: &Mirror) -> bool {
+    let key = Key::new("github/devsapp/fc3/tag/v1.0.0");
+    mirror.cache.disk().inventory().is_kept(&key).await.expect("readable")
+}
+
+async fn keep(mirror: &Mirror, dir: &std::path::Path, kept: bool) {
+    let report = mirror.admin(dir, "keep", json!({"pattern": "devsapp/*", "kept": kept})).await;
+    assert_eq!(report[0]["spreads"], true, "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_marked_as_kept_on_one_mirror_is_kept_on_all_until_the_mark_is_taken_away_on_any() {
+    let bucket = TestBucket::start().await;
+    let forge = some_forge().await;
+    let [first, second] = two_mirrors(&forge, &bucket).await;
+    keep(&first, first.dir(), true).await;
+    assert!(is_kept(&first).await, "at once on its own");
+    crate::eventually::eventually("kept on the other one", async || is_kept(&second).await).await;
+    keep(&second, second.dir(), false).await;
+    assert!(!is_kept(&second).await);
+    crate::eventually::eventually("evictable on the other one", async || !is_kept(&first).await).await;
+    assert_eq!((blobs(first.dir()), blobs(second.dir())), (1, 1), "nothing is removed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_mirrors_end_with_the_last_mark_of_the_bucket_also_where_it_was_down() {
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let [first, second] = two_mirrors(&forge, &bucket).await;
+    bucket.script().down();
+    keep(&first, first.dir(), true).await;
+    keep(&second, second.dir(), false).await;
+    let first_dir = first.stop().await.expect("its directory");
+    bucket.script().up();
+    done(&second, 1).await;
+    // Its mark, which is older, comes into the list later.
+    let first = node(&forge, &bucket).start_in(first_dir.path()).await;
+    crate::eventually::eventually("kept on both", async || is_kept(&first).await && is_kept(&second).await).await;
+    let record = || std::fs::read_to_string(first_dir.path().join("removals.json")).unwrap_or_default();
+    eventually("all is done", || record().contains("\"done\": 2")).await;
+    assert!(is_kept(&first).await && is_kept(&second).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_that_is_told_later_keeps_nothing_that_was_stored_after_it() {
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let marked_at = Timestamp::now();
+    let mirror = first_node(&forge, &bucket).await;
+    let mark = json!({"pattern": "*", "forget": false, "at": marked_at, "by": "b".repeat(64), "mark": "keep"});
+    let list = json!({"list": "a".repeat(64), "last": 1, "removals": [mark]});
+    bucket.overwrite(REMOVALS, list.to_string());
+    done(&mirror, 1).await;
+    assert!(!is_kept(&mirror).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_marks_on_other_mirrors_what_its_own_does_not_have() {
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let first = first_node(&forge, &bucket).await;
+    let dir = setup(&forge).start().await.stop().await.expect("an empty directory");
+    let launch = Launch::over(&forge, dir.path(), &["cache", "keep", "devsapp/fc3"]);
+    let marked = bucket.configure(launch).run().await;
+    assert_eq!(marked.code, Some(0), "{marked:?}");
+    assert_eq!(marked.out, "0 of 0 zips are kept now; the other mirrors of the bucket mark what they have, too\n");
+    let _mirror = node(&forge, &bucket).start_in(dir.path()).await;
+    crate::eventually::eventually("kept", async || is_kept(&first).await).await;
+    let other = setup(&forge).start().await.stop().await.expect("an empty directory");
+    let alone = Launch::over(&forge, other.path(), &["cache", "keep", "devsapp/fc3"]).run().await;
+    assert_eq!((alone.code, alone.out.as_str()), (Some(1), "no stored zip matches\n"), "without a bucket");
+}

@@ -8,7 +8,8 @@ use crate::{
     cli::{FAILED, admin_args::AdminArgs, admin_client},
 };
 
-/// Marks the selected zips, or takes the mark away. Exit code 1 when the pattern selects nothing.
+/// Marks the selected zips, or takes the mark away. Exit code 1 when the pattern selects nothing, and
+/// no other mirror could have it.
 pub(super) fn run(cache: &AdminArgs, pattern: String, kept: bool, dry_run: bool, json: bool) -> anyhow::Result<u8> {
     let pattern = Some(pattern);
     admin_client::run_at(cache, async |client| {
@@ -28,16 +29,16 @@ pub(super) fn run(cache: &AdminArgs, pattern: String, kept: bool, dry_run: bool,
         };
         client.subscribe(&ListArchives { pattern: pattern.clone(), ..ListArchives::default() }, each).await?;
         let report = client.call(&KeepArchives { pattern, kept, dry_run }).await?;
-        let KeepReport { zips, marked, marks, .. } = report;
-        let is_empty = zips == 0 && marks == 0;
+        let KeepReport { zips, marked, marks, spreads, .. } = report;
+        let is_empty = zips == 0 && marks == 0 && !spreads;
         if json {
-            array.finish(&json!({"kept": kept, "marks": marks, "dry_run": dry_run}));
+            array.finish(&json!({"kept": kept, "marks": marks, "dry_run": dry_run, "spreads": spreads}));
             return Ok(if is_empty { FAILED } else { 0 });
         }
         if marks > 0 {
             let verb = if dry_run { "would be" } else { "are" };
             print(&format!("{marks} marks of zips that are not stored {verb} removed\n"));
-        } else if zips == 0 {
+        } else if is_empty {
             print("no stored zip matches\n");
             return Ok(FAILED);
         }
@@ -45,7 +46,8 @@ pub(super) fn run(cache: &AdminArgs, pattern: String, kept: bool, dry_run: bool,
         table.write(|line| out.add(line));
         let state = if kept { "kept" } else { "evictable" };
         let verb = if dry_run { format!("would be {state}") } else { format!("are {state} now") };
-        out.add(&format!("{marked} of {zips} zips {verb}\n"));
+        let others = if spreads { "; the other mirrors of the bucket mark what they have, too" } else { "" };
+        out.add(&format!("{marked} of {zips} zips {verb}{others}\n"));
         out.flush();
         Ok(0)
     })

@@ -4,13 +4,13 @@ use std::{collections::BTreeSet, io, sync::Arc};
 
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 
-use super::AdminError;
+use super::{AdminError, blocking};
 use crate::{
     admin_api::{ArchiveRow, ErrorCode, KeepArchives, KeepReport, ListArchives, ListPins, PinnedArchive},
     entry::Key,
     http::body::BodyError,
     registry::{
-        ChangeError, InventoryEntry, Registry, StateChange, TierStats,
+        ChangeError, InventoryEntry, KeepChange, Registry, StateChange, TierStats,
         hosting::{HostedPackages, HostedUpkeep},
         inventory::{ALL_SHARDS, Selection, SelectionError, StoredArchive},
     },
@@ -159,7 +159,8 @@ pub(super) async fn keep(
 ) -> Result<KeepReport, AdminError> {
     let KeepArchives { pattern, kept, dry_run } = request;
     let selection = required_selection(pattern.as_deref())?;
-    let mut report = KeepReport { zips: 0, marked: 0, kept, marks: 0, dry_run };
+    let spreads = registry.transfer().removals().is_some();
+    let mut report = KeepReport { zips: 0, marked: 0, kept, marks: 0, dry_run, spreads };
     for shard in ALL_SHARDS {
         let entries = registry.inventory().fold(shard..=shard, &selection, Vec::new(), Vec::push).await;
         let mut entries: Vec<InventoryEntry> = entries.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
@@ -176,8 +177,19 @@ pub(super) async fn keep(
     let marks = if kept { BTreeSet::new() } else { missing_kept_keys(registry, &selection).await? };
     if !dry_run {
         unmark(registry, &marks).await?;
+        spread_mark(registry, pattern.unwrap_or_default(), kept).await?;
     }
     Ok(KeepReport { marks: marks.len(), ..report })
+}
+
+/// Tells the other mirrors of the bucket what was marked, at once or when the bucket can be used.
+async fn spread_mark(registry: &Registry, pattern: String, kept: bool) -> Result<(), AdminError> {
+    const FAILED: &str = "it is marked here; the other mirrors cannot be told";
+    let Some(removals) = registry.transfer().removals().cloned() else { return Ok(()) };
+    let mark = if kept { KeepChange::Keep } else { KeepChange::Unkeep };
+    let marked_at = registry.now();
+    let recorded = blocking(FAILED, move || removals.record_mark(&pattern, mark, marked_at)).await?;
+    recorded.map_err(|error| AdminError::storage(FAILED, error))
 }
 
 /// Marks published versions as never to be pruned, or takes the mark away.
