@@ -139,3 +139,21 @@ async fn what_operators_have_set_is_written_again_where_the_bucket_has_an_older_
     crate::zips::eventually("it is written again", || bucket.object(SET) == Some(newest.clone())).await;
     assert_eq!(source_at(&mirror, LIST).await.as_deref(), Some("github"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_hangs_on_sources_holds_no_request_for_long() {
+    let bucket = TestBucket::scripted().await;
+    let forge = github_only().await;
+    let fleet = Fleet::start_with(&bucket, &[&forge, &forge], |config| config.routes = routes()).await;
+    let [first, second] = &fleet.nodes[..] else { panic!("two nodes") };
+    bucket.fault(Method::PUT, "sources", BucketFault::Hang);
+    let asked_at = Instant::now();
+    assert_eq!(second.get("/acme/other/releases").await.status, 503, "its record is in doubt");
+    bucket.fault(Method::GET, "sources", BucketFault::Hang);
+    assert_eq!(second.get("/acme/other/releases").await.status, 503);
+    assert_eq!(source_at(first, "/acme/other/releases").await.as_deref(), Some("github"), "it decides alone");
+    assert!(asked_at.elapsed() < Duration::from_secs(20), "{:?}", asked_at.elapsed());
+    bucket.script().clear_faults();
+    let settled = async || source_at(second, "/acme/other/releases").await.as_deref() == Some("github");
+    eventually("the other one uses what the first one has recorded", settled).await;
+}
