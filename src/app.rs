@@ -236,6 +236,7 @@ impl App {
         let hosted = hosting::open(&config, verify.clone(), &cache, &tasks, &background).await?;
         let blocks = open_blocks(dir).await?;
         shared::spawn_block_sharing(&blocks, &cache, &tasks, &background);
+        shared::spawn_change_telling(&cache, &tasks, &background);
         let shared = SharedParts {
             cache: cache.clone(),
             verify,
@@ -259,13 +260,10 @@ impl App {
         let checked_upstreams = if offline { BTreeMap::new() } else { config.upstreams.clone() };
         let drain_delay = config.server.drain_delay.0;
         let drain_period = config.server.drain.0;
-        let has_bucket = config.shared.is_some();
         let reloader = Reloader::start(shared, config, credentials, access, reload.clone())?;
         removals::spawn_removal_sharing(reloader.running(), &cache, &tasks, &background);
         source_sharing::spawn_source_sharing(reloader.running(), &cache, &tasks, &background).await;
-        if has_bucket {
-            shared_accounts::spawn_account_sharing(reloader.running().clone(), &tasks, &background);
-        }
+        shared_accounts::spawn_account_sharing(reloader.running().clone(), &cache, &tasks, &background);
         Ok(Self {
             addresses: bound.addresses().to_vec(),
             tls_addresses: bound.tls_addresses(),

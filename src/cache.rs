@@ -270,6 +270,11 @@ impl Cache {
         self.bucket.as_ref()
     }
 
+    /// The other nodes of the fleet, if there are any.
+    pub fn fleet(&self) -> Option<&Arc<FleetTier>> {
+        self.fleet.as_ref()
+    }
+
     /// What operators remove on any mirror of the bucket, if there is one.
     pub fn removals(&self) -> Option<&Arc<Removals>> {
         self.removals.as_ref()

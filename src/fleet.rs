@@ -14,3 +14,5 @@ pub use nodes::Nodes;
 
 /// The path of an archive on the listener for nodes, before its key.
 pub const ARCHIVE_PATH: &str = "/archives/";
+/// The path there by which a node says that it has written a change to the bucket.
+pub const CHANGES_PATH: &str = "/changes";

@@ -14,6 +14,7 @@ mod garbage;
 mod hosted_objects;
 mod listing;
 mod marks;
+mod notices;
 mod object_name;
 mod once;
 mod patience;
@@ -31,6 +32,7 @@ pub use garbage::{GarbageMode, GarbageProgress, GarbageReport, GarbageRules, Obj
 pub use hosted_objects::{HostedObject, HostedObjects, ObjectDownloadError, ObjectWrite};
 pub use listing::{ListedObject, ObjectPage};
 pub use marks::MIN_GRACE;
+pub use notices::{ChangeListener, ChangeNotices};
 pub use once::Occurrence;
 pub use patience::Patience;
 pub use probe::Arbitration;

@@ -1,15 +1,11 @@
 //! What is published on this mirror: opens its directory, over the bucket where mirrors share one, and follows that.
 
-use std::{fmt, fs::File, io, os::unix::fs::FileExt as _, sync::Arc, time::Duration};
+use std::{fmt, fs::File, future::pending, io, os::unix::fs::FileExt as _, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream, stream::BoxStream};
-use tokio::{
-    runtime::Handle,
-    task::spawn_blocking,
-    time::{sleep, timeout},
-};
+use tokio::{runtime::Handle, task::spawn_blocking, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -22,11 +18,12 @@ use crate::{
         PrimaryUnavailable, PrimaryWrite,
     },
     registry::hosting::{HostedPackages, follower},
-    shared::{BucketError, HostedObject, HostedObjects, ObjectDownloadError, ObjectWrite},
+    shared::{BucketError, ChangeListener, HostedObject, HostedObjects, ObjectDownloadError, ObjectWrite},
 };
 
-/// How often a mirror asks what others have published: with the age of cached responses, less than 5 s.
-const FOLLOW_PERIOD: Duration = Duration::from_secs(3);
+/// What others have published is read after this part of `shared.max_age`, percent: with the age of cached responses, it is in
+/// every list within that age.
+const HOSTED_AGE_PERCENT: u32 = 60;
 /// Longest wait at the start for what others have published.
 const FIRST_LOOK_TIMEOUT: Duration = Duration::from_secs(30);
 /// When to try again after the bucket has failed.
@@ -57,10 +54,11 @@ pub(super) async fn open(
         let primary = BucketPrimary { objects, runtime: Handle::current(), end: background.clone() };
         Arc::new(primary) as Arc<dyn PrimaryStore>
     });
-    let is_followed = primary.is_some();
+    let listener = cache.bucket().map(|tier| tier.bucket().notices.listen(HOSTED_AGE_PERCENT));
     let store = spawn_blocking(move || HostedStore::open(&dir, &section, primary)).await??;
-    let hosted = Arc::new(HostedPackages::new(HOSTED, store, verify, config.archives.max_size.0));
-    if is_followed {
+    let max_zip_bytes = config.archives.max_size.0;
+    let hosted = Arc::new(HostedPackages::new(HOSTED, store, verify, max_zip_bytes, cache.clock().clone()));
+    if let Some(listener) = listener {
         let follower = Arc::new(follower(&hosted));
         // Names that others have published must not be taken for names of an upstream.
         match timeout(FIRST_LOOK_TIMEOUT, look(&follower, HostedFollower::begin)).await {
@@ -70,13 +68,13 @@ pub(super) async fn open(
             }
             Err(_) => tracing::warn!("the mirror starts while it still copies the records of published packages"),
         }
-        tasks.spawn(background.clone().run_until_cancelled_owned(follow(follower)));
+        tasks.spawn(background.clone().run_until_cancelled_owned(follow(follower, listener)));
     }
     Ok(Some(hosted))
 }
 
 /// Takes over what others have published, again and again. Never returns.
-async fn follow(follower: Arc<HostedFollower>) {
+async fn follow(follower: Arc<HostedFollower>, mut listener: ChangeListener) {
     let mut is_failing = false;
     loop {
         let looked = look(&follower, HostedFollower::step).await;
@@ -87,7 +85,7 @@ async fn follow(follower: Arc<HostedFollower>) {
             tracing::info!("what other mirrors have published is known again");
         }
         is_failing = looked.is_err();
-        sleep(FOLLOW_PERIOD).await;
+        listener.due(pending()).await;
     }
 }
 
@@ -125,6 +123,10 @@ impl BucketPrimary {
 }
 
 impl PrimaryStore for BucketPrimary {
+    fn note_written(&self) {
+        self.objects.notices().note_written();
+    }
+
     fn read(&self, name: &str) -> Result<Option<PrimaryObject>, PrimaryUnavailable> {
         let found = self.wait(self.objects.read(name))?;
         Ok(found.map(|object| PrimaryObject { bytes: object.bytes.into(), tag: object.etag }))

@@ -1,10 +1,9 @@
 //! Tells the other mirrors of the bucket what an operator removes on this one, and does here what was removed on others.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{RunningService, shared::STATE_ATTEMPTS};
@@ -13,8 +12,6 @@ use crate::{
     shared::{Bucket, StateWrite},
 };
 
-/// What another mirror has removed is removed here after this time at the latest.
-const MAX_REMOVAL_AGE: Duration = Duration::from_secs(5);
 /// The kind of the state that holds the removals.
 const REMOVALS_STATE: &str = "removals";
 
@@ -30,6 +27,7 @@ pub(super) fn spawn_removal_sharing(
     let disk = cache.disk().clone();
     let clock = cache.clock().clone();
     let follow = async move {
+        let mut listener = bucket.bucket().notices.listen(100);
         let now = clock.now();
         let mut nothing_at = disk.inventory().holds_nothing().await.unwrap_or(false).then_some(now);
         loop {
@@ -37,7 +35,7 @@ pub(super) fn spawn_removal_sharing(
                 Ok(()) => nothing_at = None,
                 Err(error) => tracing::debug!(%error, "the removals of other mirrors are not known at present"),
             }
-            let _ = timeout(MAX_REMOVAL_AGE, removals.changed()).await;
+            listener.due(removals.changed()).await;
         }
     };
     tasks.spawn(background.clone().run_until_cancelled_owned(follow));

@@ -30,8 +30,6 @@ use crate::{
 
 /// Longest wait for the probe. A bucket that cannot be reached at the start is probed when it is first needed.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A block of another mirror is in force after this time at the latest.
-const MAX_BLOCKS_AGE: Duration = Duration::from_secs(5);
 /// The kind of the state that holds the blocks.
 const BLOCKS_STATE: &str = "blocks";
 /// How often a state is read, merged and written.
@@ -107,6 +105,19 @@ fn authorities(key: &str, path: &Path) -> anyhow::Result<Vec<Certificate>> {
     ca_certificates(path).with_context(|| format!("{key}: {}", path.display()))
 }
 
+/// Says to the other nodes when this one has written a change to the bucket, until `background` is cancelled. Without other
+/// nodes, does nothing.
+pub(super) fn spawn_change_telling(cache: &Cache, tasks: &TaskTracker, background: &CancellationToken) {
+    let Some((bucket, fleet)) = cache.bucket().cloned().zip(cache.fleet().cloned()) else { return };
+    let tell = async move {
+        loop {
+            bucket.bucket().notices.written().await;
+            fleet.tell_changed().await;
+        }
+    };
+    tasks.spawn(background.clone().run_until_cancelled_owned(tell));
+}
+
 /// Keeps the operator's blocks the same on all mirrors of the bucket, until `background` is cancelled. Without a bucket, does
 /// nothing.
 pub(super) fn spawn_block_sharing(
@@ -119,13 +130,14 @@ pub(super) fn spawn_block_sharing(
     tasks.spawn(background.clone().run_until_cancelled_owned(share_blocks(blocks.clone(), bucket)));
 }
 
-/// Takes over the blocks of others at least every [`MAX_BLOCKS_AGE`], and passes this mirror's on at once. Never returns.
+/// Takes over the blocks of others before they are `shared.max_age` old, and passes this mirror's on at once. Never returns.
 async fn share_blocks(blocks: Arc<Blocks>, bucket: Arc<BucketTier>) {
+    let mut listener = bucket.bucket().notices.listen(100);
     loop {
         if let Err(error) = share_blocks_once(&blocks, bucket.bucket()).await {
             tracing::debug!(%error, "the blocks of other mirrors are not known at present");
         }
-        let _ = timeout(MAX_BLOCKS_AGE, blocks.changed()).await;
+        listener.due(blocks.changed()).await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! The tokens and signing keys in the bucket of several mirrors, sealed: read, changed and replaced by comparison.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
@@ -10,9 +10,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::RunningService;
 use crate::{
     access::{AccountsState, AccountsUpdate, SharedAccounts, SharedAccountsError, TokenError},
-    cache::BucketTier,
+    cache::{BucketTier, Cache},
     entry::Digest,
-    shared::{BucketError, Config, Occurrence, SealedText, SealingKey, SharedState, StateWrite},
+    shared::{BucketError, ChangeListener, Config, Occurrence, SealedText, SealingKey, SharedState, StateWrite},
 };
 
 /// The kind of the state that holds the accounts.
@@ -21,8 +21,9 @@ const ACCOUNTS_STATE: &str = "accounts";
 const ACCOUNTS_ATTEMPTS: usize = 8;
 /// Longest time for all of it.
 const ACCOUNTS_TIMEOUT: Duration = Duration::from_secs(15);
-/// A token that another mirror has revoked is refused after this time and that of one request, at most: within 5 s.
-const ACCOUNTS_INTERVAL: Duration = Duration::from_secs(4);
+/// The accounts are read after this part of `shared.max_age`, percent: a token that another mirror has revoked is refused within
+/// that age, the request's time included.
+const ACCOUNTS_AGE_PERCENT: u32 = 80;
 
 /// The accounts in a bucket.
 pub(super) struct BucketAccounts {
@@ -105,20 +106,24 @@ fn unavailable(error: &BucketError) -> TokenError {
     TokenError::Shared(SharedAccountsError::Unavailable)
 }
 
-/// Keeps the accounts the same on all mirrors of the bucket, until `background` is cancelled.
+/// Keeps the accounts the same on all mirrors of the bucket, until `background` is cancelled. Without a
+/// bucket, does nothing.
 pub(super) fn spawn_account_sharing(
     running: Arc<ArcSwap<RunningService>>,
+    cache: &Cache,
     tasks: &TaskTracker,
     background: &CancellationToken,
 ) {
-    tasks.spawn(background.clone().run_until_cancelled_owned(share_accounts(running)));
+    let Some(bucket) = cache.bucket() else { return };
+    let listener = bucket.bucket().notices.listen(ACCOUNTS_AGE_PERCENT);
+    tasks.spawn(background.clone().run_until_cancelled_owned(share_accounts(running, listener)));
 }
 
 /// Never returns.
-async fn share_accounts(running: Arc<ArcSwap<RunningService>>) {
+async fn share_accounts(running: Arc<ArcSwap<RunningService>>, mut listener: ChangeListener) {
     let mut is_other_secret = false;
     loop {
-        tokio::time::sleep(ACCOUNTS_INTERVAL).await;
+        listener.due(pending()).await;
         let access = running.load().access.clone();
         if !access.account_changes().are_shared() {
             continue;

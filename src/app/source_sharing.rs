@@ -1,6 +1,6 @@
 //! Keeps the recorded sources the same on all mirrors of the bucket.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::time::{sleep, timeout};
@@ -9,8 +9,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::RunningService;
 use crate::cache::Cache;
 
-/// What an operator has set on another mirror is used here after this time and that of one request, at most: within 5 s.
-const SOURCES_INTERVAL: Duration = Duration::from_secs(4);
+/// What operators have set is read after this part of `shared.max_age`, percent: it is used within that age, the request's time
+/// included.
+const SOURCES_AGE_PERCENT: u32 = 80;
 /// Longest wait for the first time, before requests are served.
 const FIRST_SOURCES_TIMEOUT: Duration = Duration::from_secs(10);
 /// When what could not be passed on is tried again.
@@ -30,9 +31,10 @@ pub(super) async fn spawn_source_sharing(
         let _ = timeout(FIRST_SOURCES_TIMEOUT, follow(running)).await;
     }
     let of_task = running.clone();
+    let mut listener = bucket.bucket().notices.listen(SOURCES_AGE_PERCENT);
     let follow = async move {
         loop {
-            sleep(SOURCES_INTERVAL).await;
+            listener.due(pending()).await;
             follow(&of_task).await;
         }
     };

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, future::join_all};
 use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::time::sleep;
@@ -84,6 +84,17 @@ impl FleetTier {
     /// True while this node reads a key from another one.
     pub(super) fn reads(&self, key: &Key) -> bool {
         self.reading.lock().contains(key)
+    }
+
+    /// Says to the other nodes that this one has written a change to the bucket. One that cannot be reached reads it at its
+    /// next turn.
+    pub async fn tell_changed(&self) {
+        let told = self.nodes.others().map(async |node| {
+            if let Err(error) = self.client.tell_changed(node).await {
+                tracing::debug!(node = node.name, %error, "another node is not told of a change");
+            }
+        });
+        join_all(told).await;
     }
 
     /// Counts an archive that is sent to another node.

@@ -1,6 +1,6 @@
 //! `[shared]`: its defaults, its checks and its secret key.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use toml::Table;
 
@@ -21,6 +21,9 @@ pub(super) const SHARED: &str = "shared";
 
 /// Most concurrent uploads.
 const MAX_CONCURRENT_UPLOADS: usize = 32;
+/// Least and most age of what is known of other mirrors' changes: a new signing key signs after twice the longest.
+const MIN_CHANGE_AGE: Duration = Duration::from_millis(100);
+const MAX_CHANGE_AGE: Duration = Duration::from_secs(5);
 /// Longest file that may hold a secret key, bytes.
 const MAX_SECRET_BYTES: u64 = 4 << 10;
 
@@ -63,6 +66,8 @@ pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigEr
     ] {
         check::require_nonzero(period, settings, &[SHARED, key])?;
     }
+    let ages = MIN_CHANGE_AGE..=MAX_CHANGE_AGE;
+    require(ages.contains(&section.max_age.0), "max_age", "must be between 100 ms and 5 s")?;
     let sealing = "is missing: with access.enabled = true, tokens and signing keys are in the bucket, sealed with a secret; \
                    write one with openssl rand -hex 32, and name its file here on every mirror";
     require(section.secret_file.is_some() || !config.access.enabled, "secret_file", sealing)

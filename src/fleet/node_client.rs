@@ -9,8 +9,11 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Certificate, Identity, Response, redirect::Policy};
 use tokio::time::timeout;
 
-use super::{ARCHIVE_PATH, Config, FleetNode};
+use super::{ARCHIVE_PATH, CHANGES_PATH, Config, FleetNode};
 use crate::entry::Key;
+
+/// Longest wait for a node that is told of a change.
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Asks other nodes. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -99,6 +102,19 @@ impl NodeClient {
         }
         let len = response.content_length();
         Ok(NodeBody { len, bytes: body(response, self.idle_timeout) })
+    }
+
+    /// Says to a node that this one has written a change to the bucket.
+    ///
+    /// # Errors
+    /// See [`NodeError`]; the node reads the change at its next turn then.
+    pub async fn tell_changed(&self, node: &FleetNode) -> Result<(), NodeError> {
+        let request = self.http.post(format!("{}{CHANGES_PATH}", node.url)).send();
+        let response = timeout(NOTICE_TIMEOUT, request).await.map_err(|_| NodeError::TimedOut)?;
+        match response.map_err(|error| of_reqwest(&error))?.status() {
+            StatusCode::NO_CONTENT => Ok(()),
+            status => Err(NodeError::Status(status.as_u16())),
+        }
     }
 }
 

@@ -34,6 +34,11 @@ impl Nodes {
         before.into_iter().map(|(_, node)| node).collect()
     }
 
+    /// The other nodes.
+    pub fn others(&self) -> impl Iterator<Item = &FleetNode> {
+        self.all.iter().enumerate().filter(|(position, _)| *position != self.own).map(|(_, node)| node)
+    }
+
     /// The first node of the configured order, which decides alone while the bucket cannot; `None` where this is the one.
     pub fn first_but_own(&self) -> Option<&FleetNode> {
         (self.own > 0).then(|| &self.all[0])

@@ -106,7 +106,9 @@ impl ChangeNotes {
             return Ok(());
         }
         let written = write(objects, &names);
-        if !matches!(written, Ok(PrimaryWrite::Done)) {
+        if matches!(written, Ok(PrimaryWrite::Done)) {
+            objects.note_written();
+        } else {
             self.pending.lock().extend(names);
         }
         written.map(drop)

@@ -34,6 +34,9 @@ pub(super) const COMPARE_ATTEMPTS: usize = 8;
 /// A store of objects that several mirrors share. Names have letters, digits and `._-/`. All methods block, each with a
 /// deadline, and may be called on threads that may block only.
 pub(crate) trait PrimaryStore: fmt::Debug + Send + Sync {
+    /// Other mirrors are to read what has changed. Does not block.
+    fn note_written(&self);
+
     /// Reads a small object; `None` where there is none.
     fn read(&self, name: &str) -> Result<Option<PrimaryObject>, PrimaryUnavailable>;
 

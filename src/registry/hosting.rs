@@ -11,6 +11,7 @@ use tokio::task::spawn_blocking;
 use super::{RegistryError, not_found};
 use crate::{
     cache::{ArchiveAnswer, ArchiveAvailability, Object, ServedArchive, documents::DocumentAnswer},
+    clock::Clock,
     entry::{Digest, Document, DocumentMeta, Key, Meta, UpstreamStatus, Validators},
     hosted::{
         HostedPackage, HostedStore, HostedVersion, ReleaseRecord, VersionNumber, discard_copy, is_copy, note_use,
@@ -28,6 +29,7 @@ mod publishing;
 mod reservations;
 mod reserved_upload;
 mod shared_reservations;
+mod shared_tasks;
 mod upkeep;
 mod uploads;
 mod upstream;
@@ -88,7 +90,13 @@ impl HostedPackages {
     /// The packages of a store.
     ///
     /// Every zip must pass `verify` before it is published, and may have at most `max_zip_bytes`.
-    pub(crate) fn new(upstream: &str, store: HostedStore, verify: Arc<dyn Verify>, max_zip_bytes: u64) -> Self {
+    pub(crate) fn new(
+        upstream: &str,
+        store: HostedStore,
+        verify: Arc<dyn Verify>,
+        max_zip_bytes: u64,
+        clock: Clock,
+    ) -> Self {
         let open = BoundedCache::<_, Object>::new(MAX_OPEN_ZIPS);
         let removed = open.clone();
         on_zip_removal(&store, move |digest| removed.discard(digest));
@@ -98,7 +106,7 @@ impl HostedPackages {
             open,
             lists: BoundedCache::new(MAX_HOSTED_LIST_BYTES),
             uploads: Uploads::default(),
-            copied: CopiedPackages::default(),
+            copied: CopiedPackages::new(clock),
             reserved: ReservedVersions::default(),
             verify,
             max_zip_bytes,

@@ -58,6 +58,13 @@ impl Transfer {
         self.archives.for_node(key).await
     }
 
+    /// Another node has written a change to the shared bucket.
+    pub(crate) fn hear_changes(&self) {
+        if let Some(bucket) = self.cache.bucket() {
+            bucket.bucket().notices.hear();
+        }
+    }
+
     /// Uploads what is stored to the shared bucket; `None` without one.
     pub fn pusher(&self) -> Option<Pusher> {
         self.cache.pusher(is_pinned_key)

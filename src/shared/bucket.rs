@@ -17,6 +17,7 @@ use url::Url;
 use super::{
     Arbiter, Arbitration, BucketStatus, Config,
     bucket_gate::{BucketGate, BucketPlace},
+    notices::ChangeNotices,
     object_name::ObjectName,
     status::BucketCounters,
 };
@@ -43,6 +44,8 @@ pub struct Bucket {
     pub(super) arbiter: Arbiter,
     /// What a probe has found; set by the first one that has an answer.
     pub(super) arbitration: OnceLock<Arbitration>,
+    /// Notices of changes in it, from other nodes and for them.
+    pub(crate) notices: ChangeNotices,
 }
 
 /// What a request does, as figures count it.
@@ -163,6 +166,7 @@ impl Bucket {
             counters: BucketCounters::default(),
             arbiter: config.arbiter,
             arbitration: OnceLock::new(),
+            notices: ChangeNotices::new(config.max_age.0),
         })
     }
 

@@ -49,6 +49,8 @@ pub struct Config {
     pub response_timeout: Period,
     /// Longest pause in a body.
     pub idle_timeout: Period,
+    /// How old what is known of other mirrors' changes may be.
+    pub max_age: Period,
     /// The secret key, from `secret_key_file` or `secret_key_env`.
     #[serde(skip)]
     pub secret_key: Option<Secret>,
@@ -100,6 +102,7 @@ impl Default for Config {
             connect_timeout: Period::secs(2),
             response_timeout: Period::secs(5),
             idle_timeout: Period::secs(10),
+            max_age: Period::secs(5),
             secret_key: None,
             sealing_secret: None,
         }

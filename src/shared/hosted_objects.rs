@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, stream::BoxStream};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Bucket, BucketError, ObjectPage,
+    Bucket, BucketError, ChangeNotices, ObjectPage,
     bucket::SmallObject,
     object_name::ObjectName,
     probe::{Creation, Replacement},
@@ -64,6 +64,11 @@ impl HostedObjects {
     /// The objects in a bucket.
     pub fn new(bucket: Arc<Bucket>) -> Self {
         Self { bucket }
+    }
+
+    /// Notices of changes in the bucket.
+    pub fn notices(&self) -> &ChangeNotices {
+        &self.bucket.notices
     }
 
     /// Reads a small object; `None` where there is none.

@@ -59,6 +59,10 @@ impl Bucket {
             None => self.create(&name, bytes).await? == Creation::New,
             Some(object) => self.replace(&name, bytes, &object).await? == Replacement::Replaced,
         };
-        Ok(if is_written { StateWrite::Written } else { StateWrite::Changed })
+        if !is_written {
+            return Ok(StateWrite::Changed);
+        }
+        self.notices.note_written();
+        Ok(StateWrite::Written)
     }
 }

@@ -201,6 +201,34 @@ async fn a_block_on_one_node_holds_on_all_within_seconds_and_so_does_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_changes_on_one_node_holds_on_all_at_once_where_they_reach_each_other() {
+    let bucket = TestBucket::start().await;
+    let forge = some_forge().await;
+    // They do not ask the bucket by themselves for as long as the test runs.
+    let never = |config: &mut srm_mirror::config::Config| {
+        config.shared.as_mut().expect("a section").max_age = srm_mirror::value::Period::secs(3600);
+    };
+    let fleet = Fleet::start_with(&bucket, &[&forge, &forge, &forge], never).await;
+    for node in &fleet.nodes {
+        assert_eq!(node.get(ZIP).await.status, 200);
+    }
+    let all = async |status: u16| {
+        join_all(fleet.nodes.iter().map(|node| node.get(ZIP))).await.iter().all(|got| got.status == status)
+    };
+    let of = |node: usize| (&fleet.nodes[node], fleet.nodes[node].dir());
+    let (node, dir) = of(1);
+    node.admin(dir, "block", serde_json::json!({"pattern": "devsapp/fc3", "reason": "malicious"})).await;
+    eventually("blocked on all", async || all(403).await).await;
+    let (node, dir) = of(2);
+    node.admin(dir, "unblock", serde_json::json!({"pattern": "devsapp/fc3"})).await;
+    eventually("served on all", async || all(200).await).await;
+    let (node, dir) = of(0);
+    node.admin(dir, "rm", serde_json::json!({"pattern": "devsapp/fc3", "forget": false})).await;
+    let stored = |node: usize| crate::process::files(&of(node).1.join("blobs")).len();
+    eventually("removed on all", async || stored(1) == 0 && stored(2) == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_block_that_is_set_while_the_bucket_is_down_spreads_afterwards() {
     let bucket = TestBucket::scripted().await;
     let forge = some_forge().await;

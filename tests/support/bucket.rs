@@ -10,6 +10,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -148,6 +149,7 @@ impl TestBucket {
             secret_key: Some(Secret::new("testtest")),
             sealing_secret: Some(Secret::new("the secret of all mirrors of a test")),
             response_timeout: Period::secs(2),
+            max_age: Period(Duration::from_millis(500)),
             ..shared::Config::default()
         }
     }
@@ -160,6 +162,7 @@ impl TestBucket {
             .set(&key("bucket"), &self.bucket)
             .set(&key("prefix"), &self.prefix)
             .set(&key("access_key"), "test")
+            .set(&key("max_age"), "500ms")
             .variable("AWS_SECRET_ACCESS_KEY", "testtest")
     }
 

@@ -1,22 +1,19 @@
 //! What a directory that is a copy does not have yet: published packages and versions are looked for in the primary store
 //! when they are asked for, and their zips are downloaded from there.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
+use std::time::Duration;
+
+use super::{
+    HostedPackages, damaged,
+    shared_tasks::{NotRun, SharedTask, SharedTasks},
+    status,
 };
-
-use futures_util::{FutureExt as _, future::Shared};
-use parking_lot::Mutex;
-use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
-
-use super::{HostedPackages, damaged, status};
 use crate::{
     cache::CacheFailure,
+    clock::Clock,
     entry::{Digest, Key},
-    hosted::{self, HostedFollower, HostedStore, HostedVersion, PrimaryUnavailable, VersionNumber, ZipDownloadError},
-    origin::{BoxFuture, FetchError},
+    hosted::{self, HostedFollower, HostedVersion, PrimaryUnavailable, VersionNumber, ZipDownloadError},
+    origin::FetchError,
     package::{PackageId, PackageName},
     registry::RegistryError,
     value::bounded_cache::BoundedCache,
@@ -26,12 +23,13 @@ use crate::{
 const LOOKUP_AGE: Duration = Duration::from_secs(2);
 /// The same for names that are served from elsewhere: what is published under them is known here some seconds later.
 const SERVED_NAME_AGE: Duration = Duration::from_secs(60);
+/// How long it is remembered that it could not be looked up.
+const FAILED_LOOKUP_AGE: Duration = Duration::from_secs(1);
 /// Most of them that this is remembered of.
 const MAX_LOOKUPS: u64 = 10_000;
-/// Concurrent lookups and downloads, and the longest wait for a place among them.
+/// Concurrent lookups and downloads.
 const CONCURRENT_LOOKUPS: usize = 16;
 const CONCURRENT_DOWNLOADS: usize = 16;
-const PLACE_PATIENCE: Duration = Duration::from_secs(5);
 /// When to try again where no place was free.
 const BUSY_RETRY: Duration = Duration::from_secs(5);
 /// When to try again where the directory has no room.
@@ -39,31 +37,83 @@ const NO_ROOM_RETRY: Duration = Duration::from_secs(30);
 
 /// The lookups and downloads of a directory that is a copy.
 pub(super) struct CopiedPackages {
-    /// When a package was last looked up, by its name in lower case, or a version, by that, a slash and its text.
-    looked_up: BoundedCache<Key, Instant>,
-    lookups: Semaphore,
-    downloads: ZipDownloads,
+    clock: Clock,
+    /// The last lookup of a package, by its name in lower case, or of a version, by that, a slash and its text.
+    looked_up: BoundedCache<Key, PastLookup>,
+    lookups: SharedTasks<Key, LookupOutcome>,
+    downloads: SharedTasks<Digest, Result<(), ZipDownloadError>>,
 }
 
-/// The running downloads: one of each zip.
-struct ZipDownloads {
-    running: Arc<Mutex<HashMap<Digest, SharedDownload>>>,
-    places: Arc<Semaphore>,
+type LookupOutcome = Result<(), PrimaryUnavailable>;
+
+/// When something was looked up, as the time since the clock was made, and whether that could be done.
+#[derive(Clone, Copy)]
+struct PastLookup {
+    at: Duration,
+    outcome: LookupOutcome,
 }
 
-/// A download that all who ask for its zip wait for.
-type SharedDownload = Shared<BoxFuture<'static, Result<(), ZipDownloadError>>>;
+/// What is looked up in the primary store.
+struct PrimaryLookup {
+    /// In lower case.
+    package: String,
+    /// `None`: all of the package.
+    version: Option<VersionNumber>,
+    key: Key,
+}
 
-impl Default for CopiedPackages {
-    fn default() -> Self {
-        let running = Arc::default();
-        let places = Arc::new(Semaphore::new(CONCURRENT_DOWNLOADS));
+impl CopiedPackages {
+    pub(super) fn new(clock: Clock) -> Self {
         Self {
+            clock,
             looked_up: BoundedCache::new(MAX_LOOKUPS),
-            lookups: Semaphore::new(CONCURRENT_LOOKUPS),
-            downloads: ZipDownloads { running, places },
+            lookups: SharedTasks::new(CONCURRENT_LOOKUPS),
+            downloads: SharedTasks::new(CONCURRENT_DOWNLOADS),
         }
     }
+}
+
+impl PrimaryLookup {
+    /// `None` for a version that can have no record.
+    fn new(name: &str, version: Option<&str>) -> Option<Self> {
+        let version = version.map(str::parse::<VersionNumber>).transpose().ok()?;
+        let package = name.to_ascii_lowercase();
+        let key = version.as_ref().map_or_else(|| package.clone(), |version| format!("{package}/{version}"));
+        Some(Self { package, version, key: Key::new(key) })
+    }
+
+    /// Joins the running lookup of the same, or begins it.
+    fn begin(self, hosted: &HostedPackages) -> SharedTask<LookupOutcome> {
+        let store = hosted.store().clone();
+        let looked_up = hosted.copied.looked_up.clone();
+        let clock = hosted.copied.clock.clone();
+        let Self { package, version, key } = self;
+        hosted.copied.lookups.join(&key.clone(), move || {
+            let outcome = match version {
+                Some(version) => hosted::refresh_version(&store, &package, version.as_str()),
+                None => hosted::refresh(&store, &package),
+            };
+            looked_up.insert(key, PastLookup { at: clock.uptime(), outcome });
+            outcome
+        })
+    }
+
+    async fn run(self, hosted: &HostedPackages) -> Result<(), RegistryError> {
+        let outcome = self.begin(hosted).await;
+        let outcome = outcome.unwrap_or(Err(PrimaryUnavailable { retry_after: BUSY_RETRY }));
+        outcome.map_err(unavailable)
+    }
+
+    /// The outcome of the last lookup of the same, where it is younger than `age`.
+    fn past(&self, hosted: &HostedPackages, age: Duration) -> Option<LookupOutcome> {
+        let past = hosted.copied.looked_up.get(&self.key)?;
+        let age = if past.outcome.is_ok() { age } else { FAILED_LOOKUP_AGE };
+        (hosted.copied.clock.uptime().saturating_sub(past.at) < age).then_some(past.outcome)
+    }
+}
+
+fn unavailable(PrimaryUnavailable { retry_after }: PrimaryUnavailable) -> RegistryError {
+    RegistryError::HostedUnavailable(retry_after)
 }
 
 /// Follows the primary store of these packages.
@@ -86,35 +136,14 @@ async fn look_up_after(
     version: Option<&str>,
     age: Duration,
 ) -> Result<(), RegistryError> {
-    // Other versions can have no record.
-    let version = version.map(str::parse::<VersionNumber>).transpose();
-    let (true, Ok(version)) = (hosted::is_copy(hosted.store()), version) else { return Ok(()) };
-    let folded = name.to_ascii_lowercase();
-    let key = version.as_ref().map_or_else(|| folded.clone(), |version| format!("{folded}/{version}"));
-    let key = Key::new(key);
-    let copied = &hosted.copied;
-    let is_recent = || copied.looked_up.get(&key).is_some_and(|at| at.elapsed() < age);
-    if is_recent() {
+    if !hosted::is_copy(hosted.store()) {
         return Ok(());
     }
-    let place = timeout(PLACE_PATIENCE, copied.lookups.acquire()).await;
-    if place.is_err() {
-        return Err(RegistryError::HostedUnavailable(BUSY_RETRY));
+    let Some(lookup) = PrimaryLookup::new(name, version) else { return Ok(()) };
+    match lookup.past(hosted, age) {
+        Some(outcome) => outcome.map_err(unavailable),
+        None => lookup.run(hosted).await,
     }
-    // Another request may have looked it up while this one waited.
-    if is_recent() {
-        return Ok(());
-    }
-    let store = hosted.store().clone();
-    let refreshed = spawn_blocking(move || match version {
-        Some(version) => hosted::refresh_version(&store, &folded, version.as_str()),
-        None => hosted::refresh(&store, &folded),
-    });
-    let refreshed = refreshed.await;
-    let refreshed = refreshed.unwrap_or(Err(PrimaryUnavailable { retry_after: BUSY_RETRY }));
-    refreshed.map_err(|PrimaryUnavailable { retry_after }| RegistryError::HostedUnavailable(retry_after))?;
-    copied.looked_up.insert(key, Instant::now());
-    Ok(())
 }
 
 /// The published package of a name that is not known here: another mirror may have published it a moment ago. Of a name that
@@ -136,7 +165,7 @@ pub(crate) async fn find_new(
     Ok(hosted.published_id(name))
 }
 
-/// Downloads the zip of a version.
+/// Downloads the zip of a version, once for all who ask.
 ///
 /// # Errors
 /// When it cannot be had.
@@ -146,7 +175,15 @@ pub(super) async fn download(
     version: &HostedVersion,
     blob: Option<String>,
 ) -> Result<(), RegistryError> {
-    let downloaded = hosted.copied.downloads.get(hosted.store(), version, blob).await;
+    let store = hosted.store().clone();
+    let digest = version.digest;
+    let len = version.len;
+    let download =
+        hosted.copied.downloads.join(&digest, move || hosted::download_zip(&store, &digest, len, blob.as_deref()));
+    let downloaded = download.await.unwrap_or_else(|not_run| match not_run {
+        NotRun::Busy => Err(ZipDownloadError::Unavailable(BUSY_RETRY)),
+        NotRun::Panicked => Err(ZipDownloadError::Unwritable),
+    });
     downloaded.map_err(|error| match error {
         ZipDownloadError::Unavailable(retry_after) => RegistryError::HostedUnavailable(retry_after),
         ZipDownloadError::NoRoom => {
@@ -157,41 +194,4 @@ pub(super) async fn download(
             damaged(package, &version.version, &std::io::ErrorKind::InvalidData.into())
         }
     })
-}
-
-impl ZipDownloads {
-    /// Joins the download of a zip, or begins it. It goes on when its callers have left.
-    async fn get(
-        &self,
-        store: &Arc<HostedStore>,
-        version: &HostedVersion,
-        blob: Option<String>,
-    ) -> Result<(), ZipDownloadError> {
-        let joined = {
-            let mut running = self.running.lock();
-            running.entry(version.digest).or_insert_with(|| self.begin(store, version, blob)).clone()
-        };
-        joined.await
-    }
-
-    fn begin(&self, store: &Arc<HostedStore>, version: &HostedVersion, blob: Option<String>) -> SharedDownload {
-        let running = self.running.clone();
-        let places = self.places.clone();
-        let store = store.clone();
-        let digest = version.digest;
-        let len = version.len;
-        let task = tokio::spawn(async move {
-            let outcome = match timeout(PLACE_PATIENCE, places.acquire()).await {
-                Err(_) => Err(ZipDownloadError::Unavailable(BUSY_RETRY)),
-                Ok(_place) => {
-                    let download = spawn_blocking(move || hosted::download_zip(&store, &digest, len, blob.as_deref()));
-                    download.await.unwrap_or(Err(ZipDownloadError::Unwritable))
-                }
-            };
-            running.lock().remove(&digest);
-            outcome
-        });
-        let outcome = async move { task.await.unwrap_or(Err(ZipDownloadError::Unwritable)) };
-        (Box::pin(outcome) as BoxFuture<'static, _>).shared()
-    }
 }

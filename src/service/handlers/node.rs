@@ -11,7 +11,7 @@ use super::admin;
 use crate::{
     admin_api::PATH_PREFIX,
     entry::Key,
-    fleet::ARCHIVE_PATH,
+    fleet::{ARCHIVE_PATH, CHANGES_PATH},
     http::body::Body,
     origin::FetchError,
     registry::{CacheFailure, RegistryError, ServedArchive},
@@ -37,6 +37,10 @@ impl Service {
         async move {
             if let Some(route) = parts.uri.path().strip_prefix(PATH_PREFIX).filter(|_| parts.method == Method::POST) {
                 return admin::answer_node(&service, route, admin::input(body)).await;
+            }
+            if parts.uri.path() == CHANGES_PATH && parts.method == Method::POST {
+                service.registry.transfer().hear_changes();
+                return empty(StatusCode::NO_CONTENT);
             }
             let path = parts.uri.path().strip_prefix(ARCHIVE_PATH);
             let key = path.and_then(|key| percent_decode_str(key).decode_utf8().ok());

@@ -1,6 +1,9 @@
 //! The directory of a node is a copy, which it may lose.
 
+use std::time::Duration;
+
 use super::*;
+use crate::bucket::BucketFault;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_has_lost_its_directory_serves_everything_again() {
@@ -283,4 +286,38 @@ async fn the_zip_of_a_deleted_version_stays_in_the_bucket() {
     assert_eq!(node.delete("acme-x", "1.0.0").await.status, 200);
     assert!(!node.has_zip(&zip));
     assert_eq!(mirrors.bucket.names("hosted/blobs/"), [format!("hosted/blobs/{}/{zip}", &zip[..2])]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_not_known_is_looked_up_once_for_all_who_ask_and_a_failure_is_remembered() {
+    let mirrors = Mirrors::scripted().await;
+    let node = mirrors.node().await;
+    let lists = || mirrors.bucket.requests(&Method::GET, "hosted/releases/acme-new/");
+    let gate = mirrors.bucket.gate(Method::GET, "hosted/releases/acme-new/");
+    let asks = join_all((0..30).map(|_| node.get("/acme-new/releases")));
+    let opened = async {
+        gate.reached().await;
+        gate.open();
+    };
+    let (found, ()) = join(asks, opened).await;
+    assert!(found.iter().all(|got| got.status == found[0].status), "{found:?}");
+    assert_eq!(lists(), 1);
+    node.mirror.clock.advance(Duration::from_secs(3));
+    mirrors.bucket.fault_times(1, Method::GET, "hosted/releases/acme-new/", BucketFault::Status(403));
+    for _ in 0..5 {
+        assert_eq!(node.get("/acme-new/releases").await.status, found[0].status);
+    }
+    assert_eq!(lists(), 2, "a failure is remembered for a moment");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_whose_source_is_recorded_waits_for_no_lookup_of_published_packages() {
+    let mirrors = Mirrors::scripted().await;
+    mirrors.forge.repo("devsapp/fc").release("1.0.0", |release| release.file("a.txt", "a"));
+    let node = mirrors.node_with(|config| config.names.default_owner = Some("devsapp".into())).await;
+    assert_eq!(node.get("/fc/zipball/1.0.0").await.status, 200);
+    node.mirror.clock.advance(Duration::from_secs(61));
+    let lists = mirrors.bucket.requests(&Method::GET, "hosted/releases/fc/");
+    assert_eq!(node.get("/fc/releases/tags/1.0.0").await.status, 200);
+    assert_eq!(mirrors.bucket.requests(&Method::GET, "hosted/releases/fc/"), lists);
 }
