@@ -30,9 +30,14 @@ pub(super) fn spawn_removal_sharing(
         let mut listener = bucket.bucket().notices.listen(100);
         let now = clock.now();
         let mut nothing_at = disk.inventory().holds_nothing().await.unwrap_or(false).then_some(now);
+        let mut looked_at = None;
         loop {
-            match follow_once(&running, bucket.bucket(), &removals, nothing_at).await {
-                Ok(()) => nothing_at = None,
+            let began = clock.now();
+            match follow_once(&running, bucket.bucket(), &removals, nothing_at, looked_at).await {
+                Ok(()) => {
+                    nothing_at = None;
+                    looked_at = Some(began);
+                }
                 Err(error) => tracing::debug!(%error, "the removals of other mirrors are not known at present"),
             }
             listener.due(removals.changed()).await;
@@ -41,12 +46,14 @@ pub(super) fn spawn_removal_sharing(
     tasks.spawn(background.clone().run_until_cancelled_owned(follow));
 }
 
-/// Does the removals that are due. At `nothing_at` this mirror had nothing, so it need not do those before.
+/// Does the removals that are due. At `nothing_at` this mirror had nothing, so it need not do those before. At `looked_at`, by
+/// the clock of this mirror, those that are due were not in the list yet.
 async fn follow_once(
     running: &ArcSwap<RunningService>,
     bucket: &Bucket,
     removals: &Arc<Removals>,
     nothing_at: Option<Timestamp>,
+    looked_at: Option<Timestamp>,
 ) -> anyhow::Result<()> {
     let registry = running.load().registry.clone();
     if let Err(error) = registry.inventory().remove_left_documents().await {
@@ -64,7 +71,7 @@ async fn follow_once(
     }
     for (number, removal) in due.removals {
         let registry = running.load().registry.clone();
-        removal.apply(&registry).await.inspect_err(|error| {
+        removal.apply(&registry, looked_at).await.inspect_err(|error| {
             tracing::warn!(%error, pattern = removal.pattern, "what another mirror has removed is not removed here yet");
         })?;
         blocking(removals, &list, move |removals, list| removals.set_done(list, number)).await?;

@@ -14,23 +14,25 @@ use crate::{
 };
 
 impl Removal {
-    /// Marks what is stored under the pattern; or removes it, its lists and, where that was asked, its pins. Zips that were stored and pins
-    /// that were first seen after the removal stay. May be repeated.
+    /// Marks what is stored under the pattern; or removes it, its lists and, where that was asked, its pins. Zips that were
+    /// stored and pins that were first seen later stay as they are; zips only where they were stored after `looked_at`, too, a
+    /// time before the removal by this mirror's clock: the other one's may be slow, or this one fast. May be repeated.
     ///
     /// # Errors
     /// When something cannot be removed, or the bucket cannot be asked about pins.
-    pub(crate) async fn apply(&self, registry: &Registry) -> io::Result<()> {
+    pub(crate) async fn apply(&self, registry: &Registry, looked_at: Option<Timestamp>) -> io::Result<()> {
         let Ok(selection) = self.pattern.parse::<Selection>() else {
             tracing::warn!(pattern = self.pattern, "another mirror has removed what this version has no pattern for");
             return Ok(());
         };
+        let until = looked_at.map_or(self.at, |looked_at| looked_at.max(self.at));
         if let Some(mark) = self.mark {
-            return self.apply_mark(registry, &selection, mark).await;
+            return self.apply_mark(registry, &selection, mark, until).await;
         }
         let inventory = registry.inventory();
         let marks = inventory.kept_missing_keys(&selection).await?;
         inventory.clear_marks(marks.into_iter().collect()).await?;
-        let selected = SelectedZips { selection, planned_at: self.at, unused: None };
+        let selected = SelectedZips { selection, planned_at: until, unused: None };
         let ZipRemoval { zips, .. } = inventory.remove_zips(&selected, false).await.map_err(io::Error::other)?;
         let mut pins = 0;
         if self.forget {
@@ -49,11 +51,17 @@ impl Removal {
         Ok(())
     }
 
-    /// Marks what was stored when the operator marked it, or takes all selected marks away.
-    async fn apply_mark(&self, registry: &Registry, selection: &Selection, mark: KeepChange) -> io::Result<()> {
+    /// Marks what was stored until then, or takes all selected marks away.
+    async fn apply_mark(
+        &self,
+        registry: &Registry,
+        selection: &Selection,
+        mark: KeepChange,
+        until: Timestamp,
+    ) -> io::Result<()> {
         let inventory = registry.inventory();
         let kept = mark == KeepChange::Keep;
-        let until = if kept { self.at } else { Timestamp::MAX };
+        let until = if kept { until } else { Timestamp::MAX };
         let add = move |keys: &mut Vec<Key>, entry: InventoryEntry| {
             if entry.kept != kept && entry.stored_at <= until {
                 keys.push(entry.key);

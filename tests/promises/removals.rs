@@ -1,6 +1,6 @@
 //! What an operator removes on one mirror of a bucket is removed on the others.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use http::Method;
 use jiff::Timestamp;
@@ -180,13 +180,28 @@ async fn what_was_first_seen_after_a_removal_stays_also_where_the_removal_is_rea
     let bucket = TestBucket::scripted().await;
     let forge = some_forge().await;
     let removed_at = Timestamp::now();
+    // None looks between the zip and the removal.
+    let gate = bucket.gate(Method::GET, "state/removals");
     let mirrors = two_mirrors(&forge, &bucket).await;
     tell(&bucket, "devsapp/fc3@v1.0.0", removed_at);
+    gate.open();
     for mirror in &mirrors {
         done(mirror, 1).await;
         assert_eq!((blobs(mirror.dir()), pins(mirror.dir()).len()), (1, 1));
     }
     assert_eq!((bucket.names("claims").len(), bucket.names("pins").len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_mirror_whose_clock_is_slow_removes_is_removed_where_it_was_stored_before() {
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let mirror = first_node(&forge, &bucket).await;
+    bucket.script().clear_log();
+    eventually("looked", || bucket.requests(&Method::GET, "state/removals") >= 2).await;
+    tell(&bucket, "devsapp/fc3", Timestamp::now() - Duration::from_secs(300));
+    done(&mirror, 1).await;
+    assert_eq!(blobs(mirror.dir()), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
