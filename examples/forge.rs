@@ -21,6 +21,7 @@ mod usage;
 use std::{
     fs::File,
     io::Write as _,
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
@@ -36,6 +37,9 @@ struct Arguments {
     /// Port of GitHub's API. The next ones are for archives, Gitee, v3, simple and their storage. 0 selects free ports.
     #[arg(long, default_value_t = 9001)]
     port: u16,
+    /// The address to listen on, which is in every URL that the forge sends.
+    #[arg(long, default_value = "127.0.0.1")]
+    address: IpAddr,
     /// A token that both forges accept; may be repeated.
     #[arg(long)]
     token: Vec<String>,
@@ -89,7 +93,7 @@ struct Arguments {
 #[tokio::main]
 async fn main() {
     let arguments = Arguments::parse();
-    let forge = match Forge::start_at(arguments.port).await {
+    let forge = match Forge::start_at(arguments.address, arguments.port).await {
         Ok(forge) => Arc::new(forge),
         Err(error) => {
             eprintln!("forge: ports {} and the five after it: {error}; try --port 0", arguments.port);

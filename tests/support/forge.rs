@@ -48,7 +48,7 @@ mod wire;
 
 use std::{
     collections::{BTreeMap, HashSet},
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -203,6 +203,9 @@ impl State {
     }
 }
 
+/// Where the forge listens unless another address is given.
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
 /// The running forge. Dropping it closes all listeners and connections.
 pub struct Forge {
     state: Arc<State>,
@@ -212,7 +215,7 @@ pub struct Forge {
 impl Forge {
     /// Starts on six free ports of 127.0.0.1.
     pub async fn start() -> Self {
-        Self::start_at(0).await.expect("loopback has free ports")
+        Self::start_at(LOOPBACK, 0).await.expect("loopback has free ports")
     }
 
     /// A forge with `count` packages `load/pN`, each with one zip of about `len` bytes, and no rate limit in reach.
@@ -225,24 +228,25 @@ impl Forge {
         forge
     }
 
-    /// Starts on `port` (API) and the five ports after it (archives, Gitee, v3, simple, storage); 0 selects free ports.
-    pub async fn start_at(port: u16) -> std::io::Result<Self> {
-        Self::start_announcing(port, None).await
+    /// Starts on `port` (API) of an address and the five ports after it (archives, Gitee, v3, simple, storage); 0 selects
+    /// free ports.
+    pub async fn start_at(address: IpAddr, port: u16) -> std::io::Result<Self> {
+        Self::start_announcing(address, port, None).await
     }
 
     /// Starts on six free ports behind a proxy: its addresses are in every URL that the forge sends, and in
     /// [`Forge::sections`]. [`Forge::listening`] has the forge's own ones, in the same order.
     pub async fn start_behind(proxy: [SocketAddr; 6]) -> std::io::Result<Self> {
-        Self::start_announcing(0, Some(proxy)).await
+        Self::start_announcing(LOOPBACK, 0, Some(proxy)).await
     }
 
-    async fn start_announcing(port: u16, announced: Option<[SocketAddr; 6]>) -> std::io::Result<Self> {
+    async fn start_announcing(address: IpAddr, port: u16, announced: Option<[SocketAddr; 6]>) -> std::io::Result<Self> {
         let mut bound = Vec::new();
         for n in 0..6 {
             let port = if port == 0 { 0 } else { port + n };
-            bound.push(wire::bind((Ipv4Addr::LOCALHOST, port).into())?);
+            bound.push(wire::bind((address, port).into())?);
         }
-        let mut ports = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); 6];
+        let mut ports = [SocketAddr::from((address, 0)); 6];
         for (port, (_, listener)) in ports.iter_mut().zip(&bound) {
             *port = listener.local_addr()?;
         }
