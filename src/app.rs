@@ -39,6 +39,7 @@ use crate::{
 
 mod accounts;
 mod credentials;
+mod fleet;
 mod hosting;
 mod issuer_documents;
 mod loopback;
@@ -49,15 +50,16 @@ mod shared;
 mod shared_accounts;
 mod source_sharing;
 
+use fleet::NodeHandler;
 use issuer_documents::IssuerDocuments;
 use memory::MemoryPlan;
 use reload::{RunningService, SharedParts};
-use shared::NodeHandler;
 
 pub(crate) use crate::fleet::FleetNode;
 pub use credentials::{UpstreamReport, check as check_credentials};
+pub(crate) use fleet::{fleet_nodes, node_client};
 pub use reload::{ConfigSource, Reloader};
-pub(crate) use shared::{collect_bucket_garbage, node_connections};
+pub(crate) use shared::collect_bucket_garbage;
 
 pub(crate) use crate::hosted::{
     BackupFile, BackupFileError, BackupProblem, BackupSummary, OpenHostedError, RestoreError, RestoreProblem,
@@ -219,7 +221,7 @@ impl App {
             memory: budget.clone(),
         });
         let documents = DocumentConfig { mode: config.mode, ..config.documents.clone() };
-        let nodes = shared::bind_nodes(&config)?;
+        let nodes = fleet::bind_nodes(&config)?;
         let cache = Cache::build(
             &plan.section,
             budget.clone(),
@@ -236,7 +238,7 @@ impl App {
         let hosted = hosting::open(&config, verify.clone(), &cache, &tasks, &background).await?;
         let blocks = open_blocks(dir).await?;
         shared::spawn_block_sharing(&blocks, &cache, &tasks, &background);
-        shared::spawn_change_telling(&cache, &tasks, &background);
+        fleet::spawn_fleet(&config, &cache, &tasks, &background);
         let shared = SharedParts {
             cache: cache.clone(),
             verify,

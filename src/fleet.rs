@@ -5,11 +5,15 @@
 //! Without the section `[fleet]` nothing of this module runs.
 
 mod config;
+mod discovery;
 mod node_client;
+mod node_connections;
 mod nodes;
 
 pub use config::{Config, FleetNode};
+pub use discovery::NodeDiscovery;
 pub use node_client::{NodeBody, NodeClient, NodeClientError, NodeError};
+pub use node_connections::{NodeConnections, ReadFiles};
 pub use nodes::Nodes;
 
 /// The path of an archive on the listener for nodes, before its key.

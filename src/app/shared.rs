@@ -1,31 +1,23 @@
-//! What several mirrors share: opens the bucket, and serves the other nodes of the fleet.
+//! What several mirrors share: opens the bucket, and keeps the operator's blocks the same on all.
 
-use std::{future::Future, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use arc_swap::ArcSwap;
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
-use reqwest::Certificate;
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::RunningService;
+use super::fleet::{self, authorities};
 use crate::{
-    cache::{BucketTier, Cache, FleetTier, LonePins, Removals, SharedTiers},
+    cache::{BucketTier, Cache, LonePins, Removals, SharedTiers},
     clock::Clock,
     config::Config,
-    fleet::{NodeClient, Nodes},
-    http::body::Body,
-    peer::{Peer, Refusal},
     registry::{Blocks, StoredBlocks},
-    server::{self, Bound, Handler, InheritedSockets},
     shared::{
         self, Arbiter, Arbitration, Bucket, Config as SharedConfig, GarbageProgress, GarbageReport, GarbageRules,
         StateWrite,
     },
     storage::disk::Disk,
-    upstream::{ca_certificates, system_roots},
+    upstream::system_roots,
 };
 
 /// Longest wait for the probe. A bucket that cannot be reached at the start is probed when it is first needed.
@@ -53,11 +45,10 @@ pub(super) async fn open(config: &Config, dir: &Path, disk: &Disk, clock: &Clock
         }
         Err(_) => tracing::warn!("the shared bucket does not answer; the mirror starts without it"),
     }
-    let nodes = open_nodes(config)?;
-    let is_first = nodes.as_ref().is_none_or(|(nodes, _)| nodes.first_but_own().is_none());
-    let lone_pins = if is_first { LonePins::Allowed } else { LonePins::Refused };
+    let fleet = fleet::open(config).await?;
+    let decides_alone = fleet.as_ref().is_none_or(|fleet| fleet.nodes().decides_alone());
+    let lone_pins = if decides_alone { LonePins::Allowed } else { LonePins::Refused };
     let bucket = BucketTier::new(bucket, section, disk.uploads(), lone_pins, clock.clone());
-    let fleet = nodes.map(|(nodes, client)| Arc::new(FleetTier::new(nodes, client)));
     let dir = dir.to_owned();
     let removals = tokio::task::spawn_blocking(move || Removals::open(&dir)).await?;
     Ok(SharedTiers { bucket: Some(Arc::new(bucket)), fleet, removals: Some(Arc::new(removals)) })
@@ -82,40 +73,6 @@ pub(crate) async fn collect_bucket_garbage(
 ) -> anyhow::Result<GarbageReport> {
     let section = config.shared.as_ref().context("there is no section [shared]")?;
     Ok(shared::collect_garbage(&open_bucket(section)?, rules, progress).await?)
-}
-
-/// What other nodes of the fleet are asked with.
-///
-/// # Errors
-/// When there is no section `[fleet]`, or a file of it cannot be used.
-pub(crate) fn node_connections(config: &Config) -> anyhow::Result<reqwest::Client> {
-    let section = config.fleet.as_ref().context("there is no section [fleet]")?;
-    let path = section.ca_file.as_deref().context("fleet.ca_file is missing")?;
-    Ok(NodeClient::new(section, authorities("fleet.ca_file", path)?)?.into_connections())
-}
-
-fn open_nodes(config: &Config) -> anyhow::Result<Option<(Nodes, NodeClient)>> {
-    let Some(section) = &config.fleet else { return Ok(None) };
-    let nodes = Nodes::new(&section.nodes, &section.node).context("fleet.node is none of fleet.nodes")?;
-    let path = section.ca_file.as_deref().context("fleet.ca_file is missing")?;
-    Ok(Some((nodes, NodeClient::new(section, authorities("fleet.ca_file", path)?)?)))
-}
-
-fn authorities(key: &str, path: &Path) -> anyhow::Result<Vec<Certificate>> {
-    ca_certificates(path).with_context(|| format!("{key}: {}", path.display()))
-}
-
-/// Says to the other nodes when this one has written a change to the bucket, until `background` is cancelled. Without other
-/// nodes, does nothing.
-pub(super) fn spawn_change_telling(cache: &Cache, tasks: &TaskTracker, background: &CancellationToken) {
-    let Some((bucket, fleet)) = cache.bucket().cloned().zip(cache.fleet().cloned()) else { return };
-    let tell = async move {
-        loop {
-            bucket.bucket().notices.written().await;
-            fleet.tell_changed().await;
-        }
-    };
-    tasks.spawn(background.clone().run_until_cancelled_owned(tell));
 }
 
 /// Keeps the operator's blocks the same on all mirrors of the bucket, until `background` is cancelled. Without a bucket, does
@@ -153,35 +110,4 @@ async fn share_blocks_once(blocks: &Arc<Blocks>, bucket: &Bucket) -> anyhow::Res
         }
     }
     anyhow::bail!("other mirrors change the blocks at the same time")
-}
-
-/// Binds the listener for other nodes, if there is one.
-///
-/// # Errors
-/// When an address cannot be bound, or a certificate cannot be used.
-pub(super) fn bind_nodes(config: &Config) -> anyhow::Result<Option<Bound>> {
-    let listener = config.fleet_listener();
-    listener.map(|listener| Ok(server::bind(&listener, &InheritedSockets::default())?)).transpose()
-}
-
-/// Answers other nodes with the service that is present when a request arrives.
-#[derive(Clone)]
-pub(super) struct NodeHandler(pub(super) Arc<ArcSwap<RunningService>>);
-
-impl Handler for NodeHandler {
-    type Body = Body;
-
-    fn handle(&self, request: Request<Incoming>, _: Peer) -> impl Future<Output = Response<Body>> + Send + use<> {
-        self.0.load().service.handle_node(request)
-    }
-
-    fn is_health_check(&self, _: &Request<Incoming>) -> bool {
-        false
-    }
-
-    fn refuse(&self, _: Request<Incoming>, _: Peer, _: Refusal) -> Response<Body> {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        response
-    }
 }

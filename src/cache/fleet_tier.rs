@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use futures_util::{StreamExt as _, future::join_all};
 use http::StatusCode;
 use parking_lot::Mutex;
@@ -16,7 +17,7 @@ use tokio::time::sleep;
 
 use crate::{
     entry::{Document, Key},
-    fleet::{FleetNode, NodeBody, NodeClient, NodeError, Nodes},
+    fleet::{FleetNode, NodeBody, NodeClient, NodeConnections, NodeError, Nodes},
     origin::{BoxFuture, DownloadPlace, FetchError, FetchedBody, Origin},
 };
 
@@ -32,7 +33,7 @@ const READING_STATUS: u16 = StatusCode::LOOP_DETECTED.as_u16();
 
 /// The other nodes of the fleet.
 pub struct FleetTier {
-    nodes: Nodes,
+    nodes: ArcSwap<Nodes>,
     client: NodeClient,
     /// The keys that this node is reading from another one. A node that asks for one of these would wait in a circle.
     reading: Mutex<HashSet<Key>>,
@@ -68,17 +69,38 @@ pub(super) enum FleetFallback {
 impl FleetTier {
     /// The other nodes, and how they are asked.
     pub fn new(nodes: Nodes, client: NodeClient) -> Self {
-        Self { nodes, client, reading: Mutex::default(), counters: FleetCounters::default() }
+        Self {
+            nodes: ArcSwap::from_pointee(nodes),
+            client,
+            reading: Mutex::default(),
+            counters: FleetCounters::default(),
+        }
+    }
+
+    /// The nodes as they are known now.
+    pub fn nodes(&self) -> Arc<Nodes> {
+        self.nodes.load_full()
+    }
+
+    /// Uses these nodes from now on. What is being read from one that is none of them is read on.
+    pub fn set_nodes(&self, nodes: Nodes) {
+        self.client.connections().retain(nodes.all());
+        self.nodes.store(Arc::new(nodes));
+    }
+
+    /// The connections to other nodes.
+    pub fn connections(&self) -> &NodeConnections {
+        self.client.connections()
     }
 
     /// The nodes that are asked for a key before the upstream is, the owner first; none where this node is the owner.
     pub(super) fn sources(&self, key: &Key) -> Vec<FleetNode> {
-        self.nodes.before_own(key).into_iter().take(MAX_ASKED_NODES).cloned().collect()
+        self.nodes.load().before_own(key).into_iter().take(MAX_ASKED_NODES).cloned().collect()
     }
 
-    /// The node that decides while the bucket cannot; `None` where it is this one.
+    /// The node that decides while the bucket cannot; `None` where it is this one, or none does.
     pub(super) fn first(&self) -> Option<FleetNode> {
-        self.nodes.first_but_own().cloned()
+        self.nodes.load().first_but_own().cloned()
     }
 
     /// True while this node reads a key from another one.
@@ -89,7 +111,8 @@ impl FleetTier {
     /// Says to the other nodes that this one has written a change to the bucket. One that cannot be reached reads it at its
     /// next turn.
     pub async fn tell_changed(&self) {
-        let told = self.nodes.others().map(async |node| {
+        let nodes = self.nodes.load_full();
+        let told = nodes.others().map(async |node| {
             if let Err(error) = self.client.tell_changed(node).await {
                 tracing::debug!(node = node.name, %error, "another node is not told of a change");
             }

@@ -189,7 +189,7 @@ impl AdminSession {
     }
 
     fn open_node(node: &FleetNode, arguments: &AdminArgs) -> anyhow::Result<Self> {
-        let connections = app::node_connections(&arguments.load()?.config);
+        let connections = app::node_client(&arguments.load()?.config, node);
         // A file of the section cannot be used.
         let client = connections.map_err(|error| UsageError(error_line(&error)))?;
         let runtime = Builder::new_current_thread().enable_all().build().context("start the runtime")?;

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{UsageError, admin_args::AdminArgs, error_line, exit_code, print};
+use crate::app;
 
 /// The flag of commands that ask one mirror, or all of them.
 #[derive(Clone, Copy, Debug, Default, Args)]
@@ -26,13 +27,13 @@ impl FleetArgs {
             return command(arguments);
         }
         let loaded = arguments.load()?;
-        let Some(section) = loaded.config.fleet.as_ref().filter(|section| !section.nodes.is_empty()) else {
+        if loaded.config.fleet.is_none() {
             let why = "the configuration has no section [fleet] with nodes, so there is no fleet to ask";
             return Err(UsageError(why.into()).into());
-        };
+        }
         let mut worst = 0;
-        for node in &section.nodes {
-            let of_node = arguments.of_node(node);
+        for node in app::fleet_nodes(&loaded.config)? {
+            let of_node = arguments.of_node(&node);
             if !json {
                 print(&format!("node {}, {}\n", node.name, node.url));
             }

@@ -1,6 +1,6 @@
 //! `[fleet]`: its defaults and its checks.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use toml::Table;
 
@@ -31,6 +31,7 @@ fn tls_of(section: &fleet::Config) -> server::tls::Config {
         certificates: files.into_iter().collect(),
         client_ca_file: section.ca_file.clone(),
         client_auth: server::tls::ClientAuth::Required,
+        reload: section.refresh,
         ..server::tls::Config::default()
     }
 }
@@ -53,10 +54,22 @@ pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigEr
     let without_bucket = "has no effect without the section [shared]: the bucket decides which content a version has";
     require(config.shared.is_some(), "nodes", without_bucket)?;
     let example = "must name every node, for example [\"a=https://10.0.0.1:8470\", \"b=https://10.0.0.2:8470\"]";
-    require(!section.nodes.is_empty(), "nodes", example)?;
+    let is_listed = !section.nodes.is_empty();
+    require(is_listed || section.discover.is_some(), "nodes", example)?;
+    require(!is_listed || section.discover.is_none(), "discover", "stands in place of fleet.nodes: write one of both")?;
     let names: BTreeSet<_> = section.nodes.iter().map(|node| &node.name).collect();
     require(names.len() == section.nodes.len(), "nodes", "a name stands here twice")?;
-    require(names.contains(&section.node), "node", "must be one of the names in fleet.nodes")?;
+    require(!is_listed || names.contains(&section.node), "node", "must be one of the names in fleet.nodes")?;
+    if let Some(discover) = &section.discover {
+        let is_name = discover.url().scheme() == "https" && discover.url().domain().is_some();
+        require(
+            is_name,
+            "discover",
+            "must be https and a name of DNS, for example \"https://nodes.example.com:8470\"",
+        )?;
+        let own = "must be this node's own address with fleet.discover, for example \"10.0.0.1\"";
+        require(section.node.parse::<IpAddr>().is_ok(), "node", own)?;
+    }
     require(
         !section.listen.is_empty(),
         "listen",
@@ -68,6 +81,7 @@ pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigEr
         require(file.is_some(), key, "is missing: nodes know each other by certificates of one authority")?;
     }
     for (key, period) in [
+        ("refresh", section.refresh),
         ("connect_timeout", section.connect_timeout),
         ("response_timeout", section.response_timeout),
         ("idle_timeout", section.idle_timeout),

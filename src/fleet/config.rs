@@ -14,6 +14,9 @@ pub struct Config {
     pub node: String,
     /// All nodes, this one too, in the same order on each.
     pub nodes: Vec<FleetNode>,
+    /// In place of `nodes`: the address of a name in DNS that has the addresses of all nodes. `node` is the own one then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discover: Option<BaseUrl>,
     /// Addresses to listen on for other nodes, with mutual TLS.
     pub listen: Vec<SocketAddr>,
     /// This node's certificate, PEM: for the listener, and towards other nodes.
@@ -25,6 +28,8 @@ pub struct Config {
     /// The authority that has signed the certificates of all nodes, and of nothing else, PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
+    /// How often the files are read again, and the name of `discover` is resolved.
+    pub refresh: Period,
     /// Time limit of a connection to another node.
     pub connect_timeout: Period,
     /// Time limit of the head of another node's answer: the time until the forge has sent the first bytes is a part of it.
@@ -38,10 +43,12 @@ impl Default for Config {
         Self {
             node: String::new(),
             nodes: Vec::new(),
+            discover: None,
             listen: Vec::new(),
             cert_file: None,
             key_file: None,
             ca_file: None,
+            refresh: Period::secs(10),
             connect_timeout: Period::secs(1),
             response_timeout: Period::secs(10),
             idle_timeout: Period::secs(10),
@@ -49,13 +56,15 @@ impl Default for Config {
     }
 }
 
-/// A node of the fleet, written `name=https://host:port`.
+/// A node of the fleet, in a list written `name=https://host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FleetNode {
     /// Its name.
     pub name: String,
     /// The address of its listener for nodes.
     pub url: BaseUrl,
+    /// Where it was found in DNS: the address that its URL's host is there.
+    pub address: Option<SocketAddr>,
 }
 
 impl FromStr for FleetNode {
@@ -72,7 +81,7 @@ impl FromStr for FleetNode {
         if url.url().scheme() != "https" {
             return Err(wrong("nodes are reached with https"));
         }
-        Ok(Self { name: name.to_owned(), url })
+        Ok(Self { name: name.to_owned(), url, address: None })
     }
 }
 

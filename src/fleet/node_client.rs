@@ -1,15 +1,15 @@
 //! The client of other nodes' listeners: an archive, read while it still arrives there.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream, stream::BoxStream};
 use http::StatusCode;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Certificate, Identity, Response, redirect::Policy};
+use reqwest::Response;
 use tokio::time::timeout;
 
-use super::{ARCHIVE_PATH, CHANGES_PATH, Config, FleetNode};
+use super::{ARCHIVE_PATH, CHANGES_PATH, Config, FleetNode, NodeConnections};
 use crate::entry::Key;
 
 /// Longest wait for a node that is told of a change.
@@ -18,7 +18,7 @@ const NOTICE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Asks other nodes. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct NodeClient {
-    http: reqwest::Client,
+    connections: NodeConnections,
     response_timeout: Duration,
     idle_timeout: Duration,
 }
@@ -56,36 +56,14 @@ pub struct NodeBody {
 }
 
 impl NodeClient {
-    /// Reads the certificate; opens no connection. `authorities` have signed the certificates of the other nodes.
-    ///
-    /// # Errors
-    /// The key with a value that cannot be used.
-    pub fn new(config: &Config, authorities: Vec<Certificate>) -> Result<Self, NodeClientError> {
-        let wrong = |key, reason: &str| NodeClientError { key, reason: reason.to_owned() };
-        let mut pem = read("cert_file", config.cert_file.as_deref())?;
-        pem.extend(read("key_file", config.key_file.as_deref())?);
-        let identity =
-            Identity::from_pem(&pem).map_err(|_| wrong("cert_file", "certificate and key are no pair in PEM"))?;
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("srm-mirror/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::none())
-            .referer(false)
-            .no_proxy()
-            .http1_only()
-            .connect_timeout(config.connect_timeout.0)
-            .identity(identity)
-            .tls_certs_only(authorities)
-            .build();
-        Ok(Self {
-            http: http.map_err(|_| wrong("cert_file", "TLS cannot be set up with it"))?,
-            response_timeout: config.response_timeout.0,
-            idle_timeout: config.idle_timeout.0,
-        })
+    /// Uses these connections.
+    pub fn new(config: &Config, connections: NodeConnections) -> Self {
+        Self { connections, response_timeout: config.response_timeout.0, idle_timeout: config.idle_timeout.0 }
     }
 
-    /// Its connections, for requests of another kind.
-    pub fn into_connections(self) -> reqwest::Client {
-        self.http
+    /// Its connections.
+    pub fn connections(&self) -> &NodeConnections {
+        &self.connections
     }
 
     /// Opens an archive at a node, which fetches it if it must.
@@ -94,7 +72,7 @@ impl NodeClient {
     /// See [`NodeError`].
     pub async fn open(&self, node: &FleetNode, key: &Key) -> Result<NodeBody, NodeError> {
         let key = utf8_percent_encode(key.as_str(), NON_ALPHANUMERIC);
-        let request = self.http.get(format!("{}{ARCHIVE_PATH}{key}", node.url)).send();
+        let request = self.http(node)?.get(format!("{}{ARCHIVE_PATH}{key}", node.url)).send();
         let response = timeout(self.response_timeout, request).await.map_err(|_| NodeError::TimedOut)?;
         let response = response.map_err(|error| of_reqwest(&error))?;
         if response.status() != StatusCode::OK {
@@ -109,12 +87,19 @@ impl NodeClient {
     /// # Errors
     /// See [`NodeError`]; the node reads the change at its next turn then.
     pub async fn tell_changed(&self, node: &FleetNode) -> Result<(), NodeError> {
-        let request = self.http.post(format!("{}{CHANGES_PATH}", node.url)).send();
+        let request = self.http(node)?.post(format!("{}{CHANGES_PATH}", node.url)).send();
         let response = timeout(NOTICE_TIMEOUT, request).await.map_err(|_| NodeError::TimedOut)?;
         match response.map_err(|error| of_reqwest(&error))?.status() {
             StatusCode::NO_CONTENT => Ok(()),
             status => Err(NodeError::Status(status.as_u16())),
         }
+    }
+
+    fn http(&self, node: &FleetNode) -> Result<reqwest::Client, NodeError> {
+        self.connections.of(node).map_err(|error| {
+            tracing::error!(node = node.name, %error, "another node cannot be asked");
+            NodeError::Unreachable
+        })
     }
 }
 
@@ -129,11 +114,6 @@ fn body(response: Response, idle_timeout: Duration) -> BoxStream<'static, Result
         }
     })
     .boxed()
-}
-
-fn read(key: &'static str, path: Option<&Path>) -> Result<Vec<u8>, NodeClientError> {
-    let path = path.ok_or_else(|| NodeClientError { key, reason: "is missing".into() })?;
-    std::fs::read(path).map_err(|_| NodeClientError { key, reason: format!("{} cannot be read", path.display()) })
 }
 
 fn of_reqwest(error: &reqwest::Error) -> NodeError {

@@ -14,13 +14,42 @@ pub struct Nodes {
     all: Arc<[FleetNode]>,
     /// The position of this node.
     own: usize,
+    order: NodeOrder,
+}
+
+/// Whether the order of the nodes is the same on each of them at all times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NodeOrder {
+    /// It is configured, so it is.
+    Configured,
+    /// It is not: the nodes are those that a node has found last.
+    Found,
 }
 
 impl Nodes {
     /// The nodes in their configured order; `None` if `own` is none of them.
     pub fn new(all: &[FleetNode], own: &str) -> Option<Self> {
+        Self::with_order(all, own, NodeOrder::Configured)
+    }
+
+    /// The nodes that were found; `None` if `own` is none of them. None of them decides alone.
+    pub fn found(all: &[FleetNode], own: &str) -> Option<Self> {
+        Self::with_order(all, own, NodeOrder::Found)
+    }
+
+    fn with_order(all: &[FleetNode], own: &str, order: NodeOrder) -> Option<Self> {
         let own = all.iter().position(|node| node.name == own)?;
-        Some(Self { all: all.into(), own })
+        Some(Self { all: all.into(), own, order })
+    }
+
+    /// All nodes.
+    pub fn all(&self) -> &[FleetNode] {
+        &self.all
+    }
+
+    /// True where this node decides alone while the bucket cannot: it is the first one of the configured order.
+    pub fn decides_alone(&self) -> bool {
+        self.order == NodeOrder::Configured && self.own == 0
     }
 
     /// The nodes that come before this one for a key, the owner first; none where this node is the owner.
@@ -39,9 +68,9 @@ impl Nodes {
         self.all.iter().enumerate().filter(|(position, _)| *position != self.own).map(|(_, node)| node)
     }
 
-    /// The first node of the configured order, which decides alone while the bucket cannot; `None` where this is the one.
+    /// The node that decides alone while the bucket cannot, where it is another one; see [`Nodes::decides_alone`].
     pub fn first_but_own(&self) -> Option<&FleetNode> {
-        (self.own > 0).then(|| &self.all[0])
+        (self.order == NodeOrder::Configured && self.own > 0).then(|| &self.all[0])
     }
 }
 
@@ -65,6 +94,18 @@ mod tests {
         let owners: Vec<_> = all.iter().filter(|node| of(node)).collect();
         assert_eq!(owners.len(), 1, "every node names the same owner");
         owners[0].name.clone()
+    }
+
+    #[test]
+    fn among_nodes_that_were_found_none_decides_alone() {
+        let all = fleet(2);
+        let of = |name: &str, make: fn(&[FleetNode], &str) -> Option<Nodes>| make(&all, name).expect("one of them");
+        assert!(of("node0", Nodes::new).decides_alone() && !of("node1", Nodes::new).decides_alone());
+        assert_eq!(of("node1", Nodes::new).first_but_own(), Some(&all[0]));
+        for name in ["node0", "node1"] {
+            let nodes = of(name, Nodes::found);
+            assert!(!nodes.decides_alone() && nodes.first_but_own().is_none());
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Nodes over one bucket: one of them fetches, the others read along, and the loss of any costs a second fetch at most.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use futures_util::future::join_all;
 
@@ -294,4 +294,64 @@ async fn a_bucket_that_stops_and_links_that_break_under_load_damage_nothing_and_
     }
     assert_eq!(bucket.names("claims").len() as u64, PACKAGES);
     assert_eq!(bucket.names("pins").len() as u64, PACKAGES);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_are_found_by_their_name_in_dns_decide_nothing_alone() {
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let files = tempfile::tempdir().expect("a directory");
+    let all = [("127.0.0.1".to_owned(), "127.0.0.1:1".parse().expect("an address"))];
+    let setup = node(&forge, &bucket, &NodeAuthority::default(), files.path(), "127.0.0.1", &all);
+    let setup = setup.with(|config| {
+        let section = config.fleet.as_mut().expect("a section");
+        section.nodes.clear();
+        section.discover = Some("https://localhost:8470".parse().expect("an address"));
+    });
+    let mirror = setup.start().await;
+    assert_eq!(mirror.get(ZIP).await.status, 200);
+    bucket.script().down();
+    assert_eq!(mirror.get(ZIP).await.status, 200, "what is stored is served");
+    let refused = mirror.get(&format!("/{PACKAGE}/zipball/v2.0.0")).await;
+    assert_eq!(refused.status, 503, "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_whose_certificates_and_authority_are_renewed_read_from_each_other_without_a_restart() {
+    const PACKAGES: u64 = 400;
+    let bucket = TestBucket::start().await;
+    let forge = Forge::with_numbered_packages(PACKAGES, 1000).await;
+    let often = |config: &mut srm_mirror::config::Config| {
+        config.fleet.as_mut().expect("a section").refresh = srm_mirror::value::Period(Duration::from_millis(50));
+    };
+    let fleet = Fleet::start_with(&bucket, &[&forge, &forge], often).await;
+    let renewed = NodeAuthority::default();
+    let read = |name: &str| std::fs::read(fleet.files.path().join(name)).expect("a file");
+    for own in ["node0", "node1"] {
+        renewed.files(fleet.files.path(), own);
+    }
+    let ca = reqwest::Certificate::from_pem(&read("node0-ca.pem")).expect("a certificate");
+    let pair = [read("node0-cert.pem"), read("node0-key.pem")].concat();
+    let identity = reqwest::Identity::from_pem(&pair).expect("a pair");
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([ca]).identity(identity);
+    let client = client.build().expect("a client");
+    for node in &fleet.nodes {
+        let url = format!("https://{}/nothing", node.node_address.expect("a listener"));
+        eventually("the listener uses its new files", async || client.get(&url).send().await.is_ok()).await;
+    }
+    // From here on, every connection is a new one.
+    for link in fleet.links.iter().flatten() {
+        link.cut();
+        link.mend();
+    }
+    let figures = || fleet.nodes.iter().map(|node| node.cache.usage().fleet.expect("a fleet").read).sum::<u64>();
+    let before = figures();
+    let mut number = 0;
+    eventually("a zip is read from another node", async || {
+        let path = format!("/load/p{}/zipball/v1.0.0", number % PACKAGES);
+        assert_eq!(fleet.nodes[usize::try_from(number % 2).expect("small")].get(&path).await.status, 200);
+        number += 1;
+        figures() > before
+    })
+    .await;
 }

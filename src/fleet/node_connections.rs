@@ -1,0 +1,141 @@
+//! The connections to other nodes: with this node's certificate, which is read again when its files change.
+
+use std::{collections::HashMap, net::SocketAddr, path::Path, sync::Arc};
+
+use parking_lot::Mutex;
+use reqwest::{Certificate, Identity, redirect::Policy};
+
+use super::{Config, FleetNode, node_client::NodeClientError};
+use crate::entry::Digest;
+
+/// Connections to other nodes. Clones share them.
+#[derive(Clone, Debug)]
+pub struct NodeConnections {
+    section: Arc<Config>,
+    state: Arc<Mutex<NodeConnectionState>>,
+}
+
+#[derive(Debug)]
+struct NodeConnectionState {
+    files: NodeFiles,
+    authorities: Vec<Certificate>,
+    /// Those of nodes from DNS by their address, since all of these have one name; those of listed nodes under `None`.
+    clients: HashMap<Option<SocketAddr>, reqwest::Client>,
+}
+
+/// What the files of the section have.
+#[derive(Debug)]
+struct NodeFiles {
+    /// Certificate and key.
+    pem: Vec<u8>,
+    /// Of all files.
+    digest: Digest,
+}
+
+impl NodeFiles {
+    fn read(section: &Config) -> Result<Self, NodeClientError> {
+        let mut pem = read("cert_file", section.cert_file.as_deref())?;
+        pem.extend(read("key_file", section.key_file.as_deref())?);
+        let authorities = read("ca_file", section.ca_file.as_deref())?;
+        let digest = Digest::of(&[&*pem, &*authorities].concat());
+        Ok(Self { pem, digest })
+    }
+}
+
+impl NodeConnections {
+    /// Reads the certificate; opens no connection. `authorities` have signed the certificates of the other nodes.
+    ///
+    /// # Errors
+    /// The key with a value that cannot be used.
+    pub fn new(section: &Config, authorities: Vec<Certificate>) -> Result<Self, NodeClientError> {
+        let state = new_state(section, NodeFiles::read(section)?, authorities)?;
+        Ok(Self { section: Arc::new(section.clone()), state: Arc::new(Mutex::new(state)) })
+    }
+
+    /// Reads the files again; where they have changed, connections that are opened from now on use them. `authorities`
+    /// reads the authorities. Blocks.
+    ///
+    /// # Errors
+    /// When a file cannot be used: what was read before stays in use.
+    pub fn reload(
+        &self,
+        authorities: impl FnOnce() -> Result<Vec<Certificate>, NodeClientError>,
+    ) -> Result<ReadFiles, NodeClientError> {
+        let files = NodeFiles::read(&self.section)?;
+        if files.digest == self.state.lock().files.digest {
+            return Ok(ReadFiles::Unchanged);
+        }
+        let state = new_state(&self.section, files, authorities()?)?;
+        *self.state.lock() = state;
+        Ok(ReadFiles::Changed)
+    }
+
+    /// The client for requests to a node.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn of(&self, node: &FleetNode) -> Result<reqwest::Client, NodeClientError> {
+        let mut state = self.state.lock();
+        if let Some(client) = state.clients.get(&node.address) {
+            return Ok(client.clone());
+        }
+        let client = build(&self.section, &state.files.pem, state.authorities.clone(), Some(node))?;
+        state.clients.insert(node.address, client.clone());
+        Ok(client)
+    }
+
+    /// Closes the connections to nodes that are none of these.
+    pub fn retain(&self, nodes: &[FleetNode]) {
+        let stays = |address: &Option<SocketAddr>| nodes.iter().any(|node| node.address == *address);
+        self.state.lock().clients.retain(|address, _| stays(address));
+    }
+}
+
+/// Whether the files have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFiles {
+    /// They have, and are used.
+    Changed,
+    /// They have not.
+    Unchanged,
+}
+
+fn new_state(
+    section: &Config,
+    files: NodeFiles,
+    authorities: Vec<Certificate>,
+) -> Result<NodeConnectionState, NodeClientError> {
+    // Built to see whether it can be.
+    build(section, &files.pem, authorities.clone(), None)?;
+    Ok(NodeConnectionState { files, authorities, clients: HashMap::new() })
+}
+
+fn build(
+    section: &Config,
+    pem: &[u8],
+    authorities: Vec<Certificate>,
+    node: Option<&FleetNode>,
+) -> Result<reqwest::Client, NodeClientError> {
+    let wrong = |reason: &str| NodeClientError { key: "cert_file", reason: reason.to_owned() };
+    let identity = Identity::from_pem(pem).map_err(|_| wrong("certificate and key are no pair in PEM"))?;
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("srm-mirror/", env!("CARGO_PKG_VERSION")))
+        .redirect(Policy::none())
+        .referer(false)
+        .no_proxy()
+        .http1_only()
+        .connect_timeout(section.connect_timeout.0)
+        .identity(identity)
+        .tls_certs_only(authorities);
+    if let Some(node) = node
+        && let Some((address, host)) = node.address.zip(node.url.url().host_str())
+    {
+        builder = builder.resolve(host, address);
+    }
+    builder.build().map_err(|_| wrong("TLS cannot be set up with it"))
+}
+
+fn read(key: &'static str, path: Option<&Path>) -> Result<Vec<u8>, NodeClientError> {
+    let path = path.ok_or_else(|| NodeClientError { key, reason: "is missing".into() })?;
+    std::fs::read(path).map_err(|_| NodeClientError { key, reason: format!("{} cannot be read", path.display()) })
+}
