@@ -83,6 +83,9 @@ pub(crate) struct SharedBucketState {
 /// What nodes of the fleet have sent each other since the start.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct FleetState {
+    /// The nodes that are known at present, this one included.
+    #[serde(default)]
+    pub nodes: usize,
     /// Zips that this node has read from another one, or begun to.
     pub read: u64,
     /// Zips that it has sent to another one, or begun to.

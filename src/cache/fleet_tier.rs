@@ -50,6 +50,8 @@ struct FleetCounters {
 /// What nodes have read from each other since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FleetFigures {
+    /// The nodes that are known at present, this one included.
+    pub nodes: usize,
     /// Archives that this node has read from another one, or begun to.
     pub read: u64,
     /// Attempts to read from another node that failed.
@@ -129,7 +131,12 @@ impl FleetTier {
     pub fn figures(&self) -> FleetFigures {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let FleetCounters { read: begun, failed, served } = &self.counters;
-        FleetFigures { read: read(begun), failed: read(failed), served: read(served) }
+        FleetFigures {
+            nodes: self.nodes.load().all().len(),
+            read: read(begun),
+            failed: read(failed),
+            served: read(served),
+        }
     }
 }
 

@@ -99,9 +99,11 @@ fn text(status: &MirrorStatus, now: Timestamp) -> String {
     if let Some(shared) = &status.shared {
         let _ = writeln!(out, "shared bucket {}", shared_bucket_line(shared, now));
     }
-    if let Some(FleetState { read, sent, failed }) = &status.fleet {
-        let _ =
-            writeln!(out, "fleet: {read} zips read from other nodes, {sent} sent to them, {failed} attempts failed");
+    if let Some(FleetState { nodes, read, sent, failed }) = &status.fleet {
+        let _ = writeln!(
+            out,
+            "fleet of {nodes}: {read} zips read from other nodes, {sent} sent to them, {failed} attempts failed"
+        );
     }
     for CertificateState { name, not_after } in &status.certificates {
         let _ = match not_after {
@@ -211,7 +213,7 @@ mod tests {
                 queued: 1,
                 queue: SpaceUse { bytes: 1 << 20, limit: 1 << 30 },
             }),
-            fleet: Some(FleetState { read: 3, sent: 4, failed: 1 }),
+            fleet: Some(FleetState { nodes: 3, read: 3, sent: 4, failed: 1 }),
             downloads: 2,
             stale_answers: 3,
             refused: [("requests".to_owned(), 4)].into(),
@@ -233,7 +235,7 @@ mod tests {
             "certificate CN=mirror.example ends in 1 d (2026-01-03T13:00:00Z)\n",
             "shared bucket does not work, asked again in 2 s; last answer 3 min ago; last failure just now: the bucket \
              cannot be reached; 9 requests answered, 3 failed; 1 zips wait for their upload, 1.0 MiB of 1.0 GiB\n",
-            "fleet: 3 zips read from other nodes, 4 sent to them, 1 attempts failed\n",
+            "fleet of 3: 3 zips read from other nodes, 4 sent to them, 1 attempts failed\n",
             "certificate number 2 has ended on 2026-01-02T11:59:00Z\n",
             "3 stale answers since the start\n",
             "clients.requests: 4 refused since the start\n",

@@ -10,8 +10,15 @@ use reqwest::Response;
 use tokio::time::timeout;
 
 use super::{ARCHIVE_PATH, CHANGES_PATH, Config, FleetNode, NodeConnections};
-use crate::entry::Key;
+use crate::{
+    entry::Key,
+    value::rate_floor::{RateFloor, at_least},
+};
 
+/// The slowest body that is waited for, bytes per second in each window of waiting. It is less than what the other node demands
+/// of the forge, whose bytes it passes on.
+const MIN_NODE_RATE: u64 = 4 << 10;
+const NODE_RATE_WINDOW: Duration = Duration::from_secs(60);
 /// Longest wait for a node that is told of a change.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -79,7 +86,8 @@ impl NodeClient {
             return Err(NodeError::Status(response.status().as_u16()));
         }
         let len = response.content_length();
-        Ok(NodeBody { len, bytes: body(response, self.idle_timeout) })
+        let floor = RateFloor::new(MIN_NODE_RATE, NODE_RATE_WINDOW);
+        Ok(NodeBody { len, bytes: at_least(body(response, self.idle_timeout), floor, || NodeError::TimedOut) })
     }
 
     /// Says to a node that this one has written a change to the bucket.

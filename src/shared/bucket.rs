@@ -21,11 +21,15 @@ use super::{
     object_name::ObjectName,
     status::BucketCounters,
 };
+use crate::value::rate_floor::{RateFloor, at_least};
 
 /// How long a signed address is valid: longer than any request, and with room for clocks that differ.
 const ADDRESS_LIFETIME: Duration = Duration::from_secs(3600);
 /// The slowest upload that is waited for, bytes per second.
 const MIN_BUCKET_RATE: u64 = 100 << 10;
+/// The slowest body that is waited for, bytes per second in each window of waiting.
+const MIN_BUCKET_BODY_RATE: u64 = 10 << 10;
+const BUCKET_RATE_WINDOW: Duration = Duration::from_secs(30);
 /// How often a small request is sent.
 const ATTEMPTS: usize = 2;
 
@@ -226,7 +230,13 @@ impl Bucket {
         });
         let Some(response) = self.note(BucketOperation::Read, head)? else { return Ok(None) };
         let len = response.content_length();
-        Ok(Some(ObjectBody { len, bytes: self.clone().body(response, place).boxed() }))
+        let floor = RateFloor::new(MIN_BUCKET_BODY_RATE, BUCKET_RATE_WINDOW);
+        let slow = self.clone();
+        let bytes = at_least(self.clone().body(response, place).boxed(), floor, move || {
+            slow.gate.failed();
+            BucketError::TimedOut
+        });
+        Ok(Some(ObjectBody { len, bytes }))
     }
 
     /// The body of a response, each part within the longest pause.

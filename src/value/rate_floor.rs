@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream, stream::BoxStream};
+use tokio::time::Instant;
+
 /// Measures one body. Only the time that its reader waits for bytes counts: a slow disk or a slow client is not the
 /// sender's fault.
 #[derive(Debug)]
@@ -48,6 +52,25 @@ impl RateFloor {
     }
 }
 
+/// A body that ends with `too_slow` where it arrives below the least rate.
+pub(crate) fn at_least<E: Send + 'static>(
+    bytes: BoxStream<'static, Result<Bytes, E>>,
+    floor: RateFloor,
+    too_slow: impl Fn() -> E + Send + 'static,
+) -> BoxStream<'static, Result<Bytes, E>> {
+    stream::unfold(Some((bytes, floor, too_slow)), |body| async move {
+        let (mut bytes, mut floor, too_slow) = body?;
+        let began = Instant::now();
+        let chunk = bytes.next().await?;
+        let received = chunk.as_ref().map_or(0, Bytes::len);
+        match floor.note(received, began.elapsed()) {
+            Ok(()) => Some((chunk, Some((bytes, floor, too_slow)))),
+            Err(TooSlow { .. }) => Some((Err(too_slow()), None)),
+        }
+    })
+    .boxed()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +83,21 @@ mod tests {
         let outcomes: Vec<_> = (0..30).map(|_| floor.note(999, SECOND)).collect();
         assert!(outcomes[..29].iter().all(Result::is_ok));
         assert_eq!(outcomes[29], Err(TooSlow { min_rate: 1000 }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_ends_with_an_error_and_one_at_the_least_rate_arrives_whole() {
+        let body = |bytes: usize| {
+            let chunks = stream::iter(0..100).then(move |_| async move {
+                tokio::time::sleep(SECOND).await;
+                Ok(Bytes::from(vec![0; bytes]))
+            });
+            at_least(chunks.boxed(), RateFloor::new(1000, 30 * SECOND), || "too slow")
+        };
+        let whole: Vec<_> = body(1000).collect().await;
+        assert!(whole.len() == 100 && whole.iter().all(Result::is_ok));
+        let dripping: Vec<_> = body(999).collect().await;
+        assert_eq!((dripping.len(), dripping.last()), (30, Some(&Err("too slow"))));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use serde_json::Value;
 
 use crate::{
     access::{self, rule, with_rules},
+    bucket::TestBucket,
+    fleets::Fleet,
     forge::Forge,
     json_answers::gunzip,
     mirror::{Got, Mirror, setup},
@@ -58,9 +60,43 @@ impl Description {
         let content = &content[media_type];
         assert!(!content.is_null(), "{of}: {media_type} is not described");
         if media_type == "application/json" {
-            let fault = self.fault(&content["schema"], &got.json(), "");
+            let value = got.json();
+            let fault = self.fault(&content["schema"], &value, "");
+            let fault = fault.or_else(|| self.undescribed(&content["schema"], &value, ""));
             assert_eq!(fault, None, "{of}: {got:?}");
         }
+    }
+
+    /// A field of a value that its schema does not describe.
+    fn undescribed(&self, schema: &Value, value: &Value, at: &str) -> Option<String> {
+        let parts = self.parts(schema, value);
+        let properties = || parts.iter().filter_map(|part| part["properties"].as_object());
+        let is_open = properties().next().is_none()
+            || parts.iter().any(|part| !matches!(part["additionalProperties"], Value::Null | Value::Bool(false)));
+        let fields = value.as_object().into_iter().flatten();
+        let field = |(name, value): (&String, &Value)| {
+            let at = format!("{at}/{name}");
+            let mut described = properties().filter_map(|fields| fields.get(name)).peekable();
+            if described.peek().is_none() && !is_open {
+                return Some(format!("{at} is not described"));
+            }
+            described.find_map(|schema| self.undescribed(schema, value, &at))
+        };
+        let items = value.as_array().into_iter().flatten();
+        let item = |item: &Value| {
+            let schemas = parts.iter().map(|part| &part["items"]).filter(|items| items.is_object());
+            schemas.into_iter().find_map(|schema| self.undescribed(schema, item, &format!("{at}/items")))
+        };
+        fields.into_iter().find_map(field).or_else(|| items.into_iter().find_map(item))
+    }
+
+    /// A schema with all that are a part of it, and those choices of it that fit a value.
+    fn parts<'d>(&'d self, schema: &'d Value, value: &Value) -> Vec<&'d Value> {
+        let schema = self.resolve(schema);
+        let choices = schema["oneOf"].as_array().or(schema["anyOf"].as_array()).into_iter().flatten();
+        let choices = choices.filter(|choice| self.fault(choice, value, "").is_none());
+        let parts = schema["allOf"].as_array().into_iter().flatten().chain(choices);
+        std::iter::once(schema).chain(parts.flat_map(|part| self.parts(part, value))).collect()
     }
 
     /// Where a value does not have the type, the fields or the constant of its schema.
@@ -187,6 +223,20 @@ async fn every_administrative_route_is_answered_on_the_control_socket() {
             document.check(operation, &got, template);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_of_a_node_of_a_fleet_is_described() {
+    let bucket = TestBucket::start().await;
+    let forge = Forge::start().await;
+    let fleet = Fleet::start(&bucket, &[&forge]).await;
+    let mirror = &fleet.nodes[0];
+    let document = Description::of(mirror).await;
+    let operation = &document.0["paths"]["/-/status"]["post"];
+    let got = mirror.control(mirror.dir(), Method::POST, "/-/status", "{}").await;
+    document.check(operation, &got, "/-/status");
+    let status = got.json();
+    assert!(status["shared"].is_object() && status["fleet"]["nodes"] == 1, "{status}");
 }
 
 #[tokio::test]

@@ -43,7 +43,12 @@ pub(in crate::service) fn mirror_status(service: &Service) -> MirrorStatus {
         disk: SpaceUse { bytes: usage.disk.bytes, limit: usage.disk.limit },
         memory: SpaceUse { bytes: memory.taken(), limit: memory.total_bytes() },
         shared: usage.bucket.map(shared_bucket),
-        fleet: usage.fleet.map(|FleetFigures { read, failed, served }| FleetState { read, sent: served, failed }),
+        fleet: usage.fleet.map(|FleetFigures { nodes, read, failed, served }| FleetState {
+            nodes,
+            read,
+            sent: served,
+            failed,
+        }),
         downloads: registry.inventory().fills_running(),
         stale_answers: outcomes.filter(|(outcome, _)| *outcome == "stale").map(|(_, count)| count).sum(),
         refused: service.clients.refused().into_iter().map(|(limit, count)| (limit.to_owned(), count)).collect(),
