@@ -67,6 +67,7 @@ pub(crate) use crate::hosted::{
 };
 pub(crate) use crate::shared::{
     BucketBuildError, BucketError, GarbageMode, GarbageProgress, GarbageReport, GarbageRules, MIN_GRACE, ObjectSum,
+    ZipGarbage,
 };
 pub use crate::{
     dialect::{DialectName, NamedUpstream, Names, PackageId, PackageRef, zipball_url},

@@ -20,6 +20,13 @@ pub struct Clock {
     started: Instant,
 }
 
+/// A moment by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct ClockReading {
+    now: Timestamp,
+    uptime: Duration,
+}
+
 impl Default for Clock {
     fn default() -> Self {
         Self { offset: Arc::default(), started: Instant::now() }
@@ -47,6 +54,17 @@ impl Clock {
     pub fn uptime(&self) -> Duration {
         let offset = u64::try_from(self.offset.load(Ordering::Relaxed)).unwrap_or_default();
         self.started.elapsed() + Duration::from_millis(offset)
+    }
+
+    /// This moment.
+    pub fn reading(&self) -> ClockReading {
+        ClockReading { now: self.now(), uptime: self.uptime() }
+    }
+
+    /// The time since a reading, by the clock that says more: one stands still while a machine is suspended, the other one
+    /// may be set back.
+    pub fn age(&self, reading: &ClockReading) -> Duration {
+        self.uptime().saturating_sub(reading.uptime).max(self.since(reading.now))
     }
 
     /// Advances this clock and its clones.

@@ -39,6 +39,7 @@ mod upkeep;
 mod upload;
 mod version;
 mod zip_download;
+mod zip_upload;
 
 #[cfg(test)]
 mod tests;
@@ -49,8 +50,10 @@ pub use config::{Config, HostedKind};
 pub(crate) use failed::FailedPublication;
 pub(crate) use following::{HostedFollower, is_complete, is_copy, refresh, refresh_version};
 pub(crate) use index::{HostedPackage, HostedVersion, VersionState};
+pub use primary::zips_of_record;
 pub(crate) use primary::{
     ListedRecord, PrimaryDownloadError, PrimaryObject, PrimaryPage, PrimaryStore, PrimaryUnavailable, PrimaryWrite,
+    ZipName,
 };
 pub(crate) use record::{NewRelease, PublishForm, ReleaseRecord, StateChange};
 pub(crate) use reservations::{ReservationUse, ReservingError, SharedReservation, extend, reservation, reserve, spend};

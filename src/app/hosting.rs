@@ -11,14 +11,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     archive::ZipVerifier,
     cache::Cache,
+    clock::ClockReading,
     config::Config,
     dialect::HOSTED,
+    entry::Digest,
     hosted::{
         HostedFollower, HostedStore, ListedRecord, PrimaryDownloadError, PrimaryObject, PrimaryPage, PrimaryStore,
-        PrimaryUnavailable, PrimaryWrite,
+        PrimaryUnavailable, PrimaryWrite, ZipName,
     },
     registry::hosting::{HostedPackages, follower},
-    shared::{BucketError, ChangeListener, HostedObject, HostedObjects, ObjectDownloadError, ObjectWrite},
+    shared::{BucketError, ChangeListener, HostedObject, HostedObjects, ObjectDownloadError, ObjectWrite, UnmarkedZip},
 };
 
 /// What others have published is read after this part of `shared.max_age`, percent: with the age of cached responses, it is in
@@ -50,7 +52,7 @@ pub(super) async fn open(
     );
     let dir = config.hosted_dir().context("upstreams.hosted.dir is not set")?;
     let primary = cache.bucket().map(|tier| {
-        let objects = HostedObjects::new(tier.bucket().clone());
+        let objects = HostedObjects::new(tier.bucket().clone(), cache.clock().clone());
         let primary = BucketPrimary { objects, runtime: Handle::current(), end: background.clone() };
         Arc::new(primary) as Arc<dyn PrimaryStore>
     });
@@ -145,6 +147,15 @@ impl PrimaryStore for BucketPrimary {
         let page = self.wait(self.objects.list(folder, after))?;
         let objects = page.objects.into_iter().map(|object| ListedRecord { name: object.name, tag: object.etag });
         Ok(PrimaryPage { objects: objects.collect(), is_last: page.is_last })
+    }
+
+    fn unmarked_zip(&self, digest: &Digest) -> Result<ZipName, PrimaryUnavailable> {
+        let UnmarkedZip { name, looked_at } = self.wait(self.objects.unmarked_zip(digest))?;
+        Ok(ZipName { name, looked_at })
+    }
+
+    fn may_be_named(&self, looked_at: &ClockReading) -> bool {
+        self.objects.may_be_named(looked_at)
     }
 
     fn upload(&self, name: &str, zip: &File, len: u64) -> Result<(), PrimaryUnavailable> {

@@ -11,6 +11,7 @@ use crate::{
     cache::{BucketTier, Cache, LonePins, Removals, SharedTiers},
     clock::Clock,
     config::Config,
+    hosted::zips_of_record,
     registry::{Blocks, StoredBlocks},
     shared::{
         self, Arbiter, Arbitration, Bucket, Config as SharedConfig, GarbageProgress, GarbageReport, GarbageRules,
@@ -72,7 +73,7 @@ pub(crate) async fn collect_bucket_garbage(
     progress: &dyn Fn(GarbageProgress),
 ) -> anyhow::Result<GarbageReport> {
     let section = config.shared.as_ref().context("there is no section [shared]")?;
-    Ok(shared::collect_garbage(&open_bucket(section)?, rules, progress).await?)
+    Ok(shared::collect_garbage(&open_bucket(section)?, rules, zips_of_record, progress).await?)
 }
 
 /// Keeps the operator's blocks the same on all mirrors of the bucket, until `background` is cancelled. Without a bucket, does

@@ -17,19 +17,19 @@ mod gc;
 mod push;
 
 const GC_HELP: &str = "\
-A zip that no claim names is marked first. A later run deletes it, once it has been marked for the grace and still no
-claim names it; so run this once a day. Also deleted are probes, used nonces and reservations that are older than a day.
+A zip that no claim names, or for a published one no record of a version, is marked first. A later run deletes it, once it
+has been marked for the grace and is still not named; so run this once a day. Deleted versions name no zip. Also deleted are probes, used nonces and reservations that are older than a day.
 Without --delete, nothing is written, but a probe where shared.arbiter is owner: a service that creates an object twice
 takes no --delete. A run that was interrupted can be repeated, and several may run at once. All nodes of the bucket must
-be of this version: earlier ones know no marks.
+be of this version or a later one: earlier ones do not know all marks.
 
 Examples:
   srm-mirror shared gc
   srm-mirror shared gc --delete
   srm-mirror shared gc --delete --documents-older-than 90d
 
-Exit codes: 0 done, also where there is no garbage; 1 a claim cannot be read, so no zip was marked or deleted, or a mark
-cannot be read, so its zip was left alone; 64 bad input; 69 the bucket cannot be used.";
+Exit codes: 0 done, also where there is no garbage; 1 a claim or a record cannot be read, so no zip of its kind was marked or
+deleted, or a mark cannot be read, so its zip was left alone; 64 bad input; 69 the bucket cannot be used.";
 
 const PUSH_HELP: &str = "\
 For a cache directory that was filled before it had a bucket, or whose bucket was lost. Every pin goes to the bucket,

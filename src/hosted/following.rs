@@ -20,10 +20,9 @@ use parking_lot::Mutex;
 
 use super::{
     HostedStore, HostedVersion, UploadedZip, VersionState, change_notes,
-    primary::{
-        ListedRecord, Primary, PrimaryUnavailable, PrimaryWrite, RECORDS_FOLDER, is_same, named, record_name, zips_of,
-    },
+    primary::{ListedRecord, Primary, PrimaryUnavailable, PrimaryWrite, RECORDS_FOLDER, is_same, named, record_name},
     record::{RecordHead, ReleaseRecord},
+    zip_upload::upload_zips,
 };
 
 /// How often all records are listed.
@@ -350,21 +349,16 @@ fn upload(store: &HostedStore, primary: &Primary, package: &str, version: &str) 
     let known = store.package(package).and_then(|package| package.version(version).cloned());
     let text = fs::read(store.layout.record(package, version));
     let record = text.and_then(|text| serde_json::from_slice::<ReleaseRecord>(&text).map_err(io::Error::other));
-    let record = match record {
+    let mut record = match record {
         Ok(record) => record,
         Err(error) => {
             tracing::error!(%package, %version, %error, "a record that the shared bucket does not have cannot be read");
             return Ok(());
         }
     };
-    for (digest, len, name) in zips_of(&RecordHead::from(&record)) {
-        match fs::File::open(store.layout.blob(&digest)) {
-            Ok(file) => primary.objects.upload(&name, &file, len)?,
-            Err(error) => {
-                tracing::error!(%package, %version, %digest, %error, "a zip that the shared bucket does not have cannot be read");
-                return Ok(());
-            }
-        }
+    if !upload_zips(store, primary, &mut record)? {
+        tracing::error!(%package, %version, "a version that is published here is not in the shared bucket");
+        return Ok(());
     }
     let begun = primary.notes.begin(package);
     if primary.create(&record)? == PrimaryWrite::Done {

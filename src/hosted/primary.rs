@@ -2,7 +2,8 @@
 //! knows no S3; the bucket behind it is the app's.
 //!
 //! Under `hosted/` it has
-//! - `blobs/ab/{sha256}`: the zips, written under their digest; a record names the object of its zip;
+//! - `blobs/ab/{sha256}`: the zips, written under their digest, or `{sha256}.{n}` where earlier names of the same bytes may be
+//!   deleted at any time; a record names the object of its zip;
 //! - `releases/{package in lower case}/{version}.json`: one record per version, created once. That create-only write is the
 //!   publication. Every later change (hidden, kept, deleted, another zip of a moving version) is a replacement by comparison;
 //! - `reservations/{package in lower case}/{version}.json`: the present reservation of a version, replaced by comparison;
@@ -24,7 +25,7 @@ use super::{
     change_notes::ChangeNotes,
     record::{RecordHead, ReleaseRecord},
 };
-use crate::entry::Digest;
+use crate::{clock::ClockReading, entry::Digest};
 
 /// The folder of all records.
 pub(super) const RECORDS_FOLDER: &str = "hosted/releases/";
@@ -49,6 +50,12 @@ pub(crate) trait PrimaryStore: fmt::Debug + Send + Sync {
     /// Some of the objects whose names begin with `folder`, in order: those after the name `after`.
     fn list(&self, folder: &str, after: Option<&str>) -> Result<PrimaryPage, PrimaryUnavailable>;
 
+    /// The name under which a zip may be stored before a record names it: other names may be deleted at any time.
+    fn unmarked_zip(&self, digest: &Digest) -> Result<ZipName, PrimaryUnavailable>;
+
+    /// False where a record may no longer name a zip: its name was looked for too long ago. Does not block.
+    fn may_be_named(&self, looked_at: &ClockReading) -> bool;
+
     /// Writes a zip, unless there is an object of this name and length.
     fn upload(&self, name: &str, zip: &File, len: u64) -> Result<(), PrimaryUnavailable>;
 
@@ -59,6 +66,15 @@ pub(crate) trait PrimaryStore: fmt::Debug + Send + Sync {
         len: u64,
         write: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<(), PrimaryDownloadError>;
+}
+
+/// The name of a zip that no record need name yet.
+#[derive(Debug)]
+pub(crate) struct ZipName {
+    /// The name.
+    pub(crate) name: String,
+    /// When it was looked for.
+    pub(crate) looked_at: ClockReading,
 }
 
 /// A small object.
@@ -232,6 +248,15 @@ pub(super) fn zips_of(record: &RecordHead) -> Vec<(Digest, u64, String)> {
     let previous = record.previous.iter().map(|old| (old.digest, old.len, old.blob.as_deref()));
     let zips = present.into_iter().chain(previous);
     zips.map(|(digest, len, blob)| (digest, len, zip_name(blob, &digest))).collect()
+}
+
+/// The objects that the record of a version needs, by the record's name and bytes; `None` where it cannot be understood. What
+/// it does not name may be deleted.
+pub fn zips_of_record(name: &str, bytes: &[u8]) -> Option<Vec<String>> {
+    let (package, version) = named(name)?;
+    let record: RecordHead = serde_json::from_slice(bytes).ok()?;
+    let is_its_own = record.version == version && record.name.eq_ignore_ascii_case(package);
+    is_its_own.then(|| zips_of(&record).into_iter().map(|(_, _, object)| object).collect())
 }
 
 fn name_of(record: &ReleaseRecord) -> String {

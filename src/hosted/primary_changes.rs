@@ -1,7 +1,7 @@
 //! Publications and changes where a primary store decides: they are done when it has the record, and then copied here.
 //!
-//! A publication has this order: the zip is uploaded under its digest; the record is created, which is the publication; zip,
-//! record and index of this directory follow; the change is noted for the other mirrors. A mirror that dies between any two
+//! A publication has this order: the zip is uploaded ([`super::zip_upload`]); the record is created, which is the publication;
+//! zip, record and index of this directory follow; the change is noted for the other mirrors. A mirror that dies between any two
 //! of these steps leaves the whole version or nothing of it, and a publication that is repeated succeeds, and is noted again.
 //! So every mirror reads again what it took over before the note, and none keeps a copy that a later change has replaced.
 
@@ -10,9 +10,10 @@ use std::{io, time::Duration};
 use super::{
     ChangeError, HostedStore, HostedVersion, NewRelease, Publication, PublishRefusal, StateChange, UploadedZip,
     following,
-    primary::{COMPARE_ATTEMPTS, Primary, PrimaryUnavailable, PrimaryWrite, is_same, zip_name},
+    primary::{COMPARE_ATTEMPTS, Primary, PrimaryUnavailable, PrimaryWrite, ZipName, is_same},
     record::ReleaseRecord,
     store::earlier_zips,
+    zip_upload::upload_publication,
 };
 
 /// When to try again after other mirrors have changed the same record again and again.
@@ -35,7 +36,7 @@ enum PublishStep {
 pub(super) fn publish(
     store: &HostedStore,
     primary: &Primary,
-    zip: UploadedZip,
+    mut zip: UploadedZip,
     release: NewRelease,
 ) -> Result<Publication, PublishRefusal> {
     let folded = release.name.to_ascii_lowercase();
@@ -43,61 +44,72 @@ pub(super) fn publish(
     following::refresh_with(store, primary, &folded)?;
     following::upload_if_local(store, primary, &folded, release.version.as_str())?;
     store.check(&release.name, &release.version)?;
-    primary.objects.upload(&zip_name(None, &zip.digest), zip.file(), zip.len)?;
-    let published = {
+    for _ in 0..COMPARE_ATTEMPTS {
+        let name = upload_publication(store, primary, &folded, release.version.as_str(), &zip)?;
         let _publishing = primary.publishing.lock();
         // The upload may have taken long.
         following::refresh_with(store, primary, &folded)?;
         store.check(&release.name, &release.version)?;
-        write(store, primary, &folded, zip, release)?
-    };
-    primary.notes.add(&*primary.objects, &folded);
-    Ok(published)
+        if let Some(published) = write(store, primary, &mut zip, &release, name.as_ref())? {
+            primary.notes.add(&*primary.objects, &folded);
+            return Ok(published);
+        }
+    }
+    Err(CONTENDED.into())
 }
 
-/// Writes the record of a publication whose zip is uploaded.
+/// Writes the record of a publication whose zip is uploaded. `None`: it must be uploaded again, since the record may not name
+/// it.
 fn write(
     store: &HostedStore,
     primary: &Primary,
-    folded: &str,
-    mut zip: UploadedZip,
-    release: NewRelease,
-) -> Result<Publication, PublishRefusal> {
-    let number = release.version.clone();
-    let version = number.as_str();
-    let new = ReleaseRecord { blob: Some(zip_name(None, &zip.digest)), ..ReleaseRecord::new(release, &zip) };
+    zip: &mut UploadedZip,
+    release: &NewRelease,
+    name: Option<&ZipName>,
+) -> Result<Option<Publication>, PublishRefusal> {
+    let folded = &*release.name.to_ascii_lowercase();
+    let version = release.version.as_str();
+    let blob = name.map(|name| name.name.clone());
+    let new = ReleaseRecord { blob, ..ReleaseRecord::new(release.clone(), zip) };
     let is_known = store.package(folded).is_some_and(|package| package.version(version).is_some());
     let mut present = if is_known { primary.record(folded, version)? } else { None };
     let mut record = new.clone();
     let mut begun = None;
     for _ in 0..COMPARE_ATTEMPTS {
-        let written = match &present {
-            None => {
-                begun.get_or_insert_with(|| primary.notes.begin(folded));
-                primary.create(&record)?
-            }
+        let replaced = match &present {
+            None => None,
             Some(found) => {
                 let there = found.record.as_ref().ok_or(PublishRefusal::Unreadable)?;
-                match judge(there, &record, &new, number.is_moving())? {
-                    PublishStep::Done => PrimaryWrite::Done,
+                match judge(there, &record, &new, release.version.is_moving())? {
+                    PublishStep::Done => return Ok(Some(Publication::Created(settle_new(store, record, zip)))),
                     PublishStep::Unchanged => {
-                        return Ok(Publication::Unchanged(following::settle(store, there.clone(), Some(&mut zip))));
+                        let unchanged = following::settle(store, there.clone(), Some(zip));
+                        return Ok(Some(Publication::Unchanged(unchanged)));
                     }
-                    PublishStep::Replace(next) => {
-                        record = *next;
-                        begun.get_or_insert_with(|| primary.notes.begin(folded));
-                        primary.replace(&record, found)?
-                    }
+                    PublishStep::Replace(next) => record = *next,
                 }
+                Some(found)
             }
         };
+        if !name.is_some_and(|name| primary.objects.may_be_named(&name.looked_at)) {
+            return Ok(None);
+        }
+        begun.get_or_insert_with(|| primary.notes.begin(folded));
+        let written = match replaced {
+            None => primary.create(&record)?,
+            Some(found) => primary.replace(&record, found)?,
+        };
         if written == PrimaryWrite::Done {
-            let copy = ReleaseRecord { tag: Some(String::new()), ..record };
-            return Ok(Publication::Created(following::settle(store, copy, Some(&mut zip))));
+            return Ok(Some(Publication::Created(settle_new(store, record, zip))));
         }
         present = primary.record(folded, version)?;
     }
     Err(CONTENDED.into())
+}
+
+/// Copies a record that this mirror has written, and its zip, here.
+fn settle_new(store: &HostedStore, record: ReleaseRecord, zip: &mut UploadedZip) -> HostedVersion {
+    following::settle(store, ReleaseRecord { tag: Some(String::new()), ..record }, Some(zip))
 }
 
 /// Compares a publication with the record that is there. `record` is what was last written, `new` is a first record.

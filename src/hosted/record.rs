@@ -145,6 +145,13 @@ impl ReleaseRecord {
         }
     }
 
+    /// The zips that the version needs, with their lengths and the names of their objects; none once it is deleted.
+    pub(super) fn zips_mut(&mut self) -> impl Iterator<Item = (Digest, u64, &mut Option<String>)> {
+        let present = self.deleted.is_none().then_some((self.digest, self.len, &mut self.blob));
+        let previous = self.previous.iter_mut().map(|old| (old.digest, old.len, &mut old.blob));
+        present.into_iter().chain(previous)
+    }
+
     /// Makes it a tombstone.
     pub(super) fn delete(&mut self, deleted: StateChange) {
         self.deleted = Some(deleted);

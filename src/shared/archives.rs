@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Bucket, BucketError,
-    blob_name::BlobName,
+    blob_name::{BlobFolder, BlobName},
     bucket::ObjectBody,
-    marks::{ClaimAttempt, unmarked_name},
+    marks::{is_look_too_old, unmarked_name},
     object_name::ObjectName,
     probe::{Creation, Replacement},
 };
@@ -77,6 +77,10 @@ impl Claim {
         let Meta { digest, len, ref verified, .. } = self.meta;
         Pin { key: self.key.clone(), digest, len, first_seen: self.first_seen, verified: verified.clone() }
     }
+
+    fn blob(&self) -> Option<BlobName> {
+        BlobName::parse(BlobFolder::Fetched, &self.blob)
+    }
 }
 
 impl SharedArchives {
@@ -129,7 +133,7 @@ impl SharedArchives {
     /// # Errors
     /// When the bucket cannot be asked, or does not have the bytes.
     pub async fn open(&self, claim: &Claim) -> Result<FetchedBody, BucketError> {
-        let body = self.bucket.open(&BlobName::of_claim(&claim.blob)?.object()).await?;
+        let body = self.bucket.open(&claim.blob().ok_or(BucketError::Damaged)?.object()).await?;
         let ObjectBody { len, bytes } = body.ok_or(BucketError::Damaged)?;
         if len.is_some_and(|len| len != claim.meta.len) {
             return Err(BucketError::Damaged);
@@ -160,15 +164,15 @@ impl SharedArchives {
                     // Another packing of the same content is as good.
                     return Ok(ArchiveUpload::Present);
                 }
-                if let Some(blob) = BlobName::parse(&present.blob).filter(|blob| blob.digest == meta.digest) {
+                if let Some(blob) = present.blob().filter(|blob| blob.digest == meta.digest) {
                     self.bucket.upload(&blob.object(), bytes(), meta.len).await?;
                     return Ok(ArchiveUpload::Written);
                 }
             }
-            let attempt = ClaimAttempt::begin(&self.clock);
-            let blob = unmarked_name(&self.bucket, &meta.digest).await?;
+            let looked_at = self.clock.reading();
+            let blob = unmarked_name(&self.bucket, BlobFolder::Fetched, &meta.digest).await?;
             self.upload_blob(&blob.object(), meta.len, &bytes).await?;
-            if attempt.is_too_old(&self.clock) {
+            if is_look_too_old(&self.clock, &looked_at) {
                 // The bytes are there; only their name must be looked for again.
                 continue;
             }
@@ -186,7 +190,7 @@ impl SharedArchives {
     }
 
     async fn has_blob(&self, claim: &Claim) -> Result<bool, BucketError> {
-        let Some(blob) = BlobName::parse(&claim.blob) else { return Ok(false) };
+        let Some(blob) = claim.blob() else { return Ok(false) };
         Ok(self.bucket.len(&blob.object()).await? == Some(claim.meta.len))
     }
 
@@ -247,7 +251,7 @@ impl SharedArchives {
     /// # Errors
     /// When the bucket cannot be asked.
     pub async fn discard_damaged(&self, claim: &Claim) -> Result<(), BucketError> {
-        self.bucket.delete(&BlobName::of_claim(&claim.blob)?.object()).await
+        self.bucket.delete(&claim.blob().ok_or(BucketError::Damaged)?.object()).await
     }
 }
 

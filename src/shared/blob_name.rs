@@ -2,35 +2,57 @@
 
 use std::fmt;
 
-use super::{BucketError, object_name::ObjectName};
+use super::object_name::ObjectName;
 use crate::entry::Digest;
 
+/// The folder of a zip. The same bytes may be in both: their names and marks have nothing to do with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum BlobFolder {
+    /// Zips that were fetched: claims name them.
+    Fetched,
+    /// Published zips: records name them.
+    Published,
+}
+
 /// The name of an object with the bytes of a digest: `blobs/ab/{digest}`, and `blobs/ab/{digest}.{n}` once earlier names are
-/// never claimed again ([`super::marks`]).
+/// never claimed again ([`super::marks`]); for published zips below `hosted/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct BlobName {
+    pub(super) folder: BlobFolder,
     pub(super) digest: Digest,
     /// The number at the end; zero without one.
     pub(super) generation: u32,
 }
 
+impl BlobFolder {
+    /// What the names of its zips begin with.
+    pub(super) fn beginning(self) -> &'static str {
+        match self {
+            Self::Fetched => "blobs/",
+            Self::Published => "hosted/blobs/",
+        }
+    }
+
+    /// The mark of its zips with a digest.
+    pub(super) fn mark(self, digest: &Digest) -> ObjectName {
+        ObjectName::listed(match self {
+            Self::Fetched => format!("gc/{digest}"),
+            Self::Published => format!("gc/hosted/{digest}"),
+        })
+    }
+}
+
 impl BlobName {
-    /// The name as a claim or a list has it; `None` where it is none.
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let (folder, rest) = text.strip_prefix("blobs/")?.split_once('/')?;
+    /// The name as a claim, a record or a list has it; `None` where it is none in this folder.
+    pub(super) fn parse(folder: BlobFolder, text: &str) -> Option<Self> {
+        let (first_byte, rest) = text.strip_prefix(folder.beginning())?.split_once('/')?;
         let (digest, generation) = match rest.split_once('.') {
             Some((digest, generation)) => (digest, generation.parse().ok().filter(|generation| *generation > 0)?),
             None => (rest, 0),
         };
-        let parsed = Self { digest: digest.parse().ok()?, generation };
+        let parsed = Self { folder, digest: digest.parse().ok()?, generation };
         // One object has one name: no upper case, no zeros in front.
-        (folder.len() == 2 && parsed.to_string() == text).then_some(parsed)
-    }
-
-    /// # Errors
-    /// `Damaged` when the text is no such name.
-    pub(super) fn of_claim(text: &str) -> Result<Self, BucketError> {
-        Self::parse(text).ok_or(BucketError::Damaged)
+        (first_byte.len() == 2 && parsed.to_string() == text).then_some(parsed)
     }
 
     pub(super) fn object(&self) -> ObjectName {
@@ -40,8 +62,8 @@ impl BlobName {
 
 impl fmt::Display for BlobName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { digest, generation } = self;
-        write!(f, "blobs/{:02x}/{digest}", digest.0[0])?;
+        let Self { folder, digest, generation } = self;
+        write!(f, "{}{:02x}/{digest}", folder.beginning(), digest.0[0])?;
         if *generation > 0 { write!(f, ".{generation}") } else { Ok(()) }
     }
 }
@@ -53,26 +75,32 @@ mod tests {
     #[test]
     fn a_name_is_parsed_as_it_is_written_and_no_other_text_is_one() {
         let digest = Digest::of(b"zip");
-        for generation in [0, 1, 12, u32::MAX] {
-            let name = BlobName { digest, generation };
-            assert_eq!(BlobName::parse(&name.to_string()), Some(name));
-            assert_eq!(name.object().as_str(), name.to_string());
+        for (folder, other) in
+            [(BlobFolder::Fetched, BlobFolder::Published), (BlobFolder::Published, BlobFolder::Fetched)]
+        {
+            for generation in [0, 1, 12, u32::MAX] {
+                let name = BlobName { folder, digest, generation };
+                assert_eq!(BlobName::parse(folder, &name.to_string()), Some(name));
+                assert_eq!(BlobName::parse(other, &name.to_string()), None);
+                assert_eq!(name.object().as_str(), name.to_string());
+            }
+            let first = BlobName { folder, digest, generation: 0 }.to_string();
+            for wrong in [
+                String::new(),
+                format!("{first}."),
+                format!("{first}.0"),
+                format!("{first}.01"),
+                format!("{first}.+1"),
+                format!("{first}.1.2"),
+                format!("{first}/x"),
+                first.to_uppercase(),
+                first.replacen("blobs/", "blobs/../blobs/", 1),
+                format!("{}{digest}", folder.beginning()),
+                format!("{}zz/{digest}", folder.beginning()),
+            ] {
+                assert_eq!(BlobName::parse(folder, &wrong), None, "{wrong}");
+            }
         }
-        let first = BlobName { digest, generation: 0 }.to_string();
-        for wrong in [
-            String::new(),
-            format!("{first}."),
-            format!("{first}.0"),
-            format!("{first}.01"),
-            format!("{first}.+1"),
-            format!("{first}.1.2"),
-            format!("{first}/x"),
-            first.to_uppercase(),
-            first.replacen("blobs/", "blobs/../blobs/", 1),
-            format!("blobs/{digest}"),
-            format!("blobs/zz/{digest}"),
-        ] {
-            assert_eq!(BlobName::parse(&wrong), None, "{wrong}");
-        }
+        assert_ne!(BlobFolder::Fetched.mark(&digest), BlobFolder::Published.mark(&digest));
     }
 }

@@ -1,35 +1,33 @@
-//! Garbage collection of the bucket: zips that no claim names, and small objects that have served their purpose.
+//! Garbage collection of the bucket: zips that no claim and no record of a published version names, and small objects that
+//! have served their purpose.
 //!
 //! [`super::marks`] says why a deletion never meets a claim. A collection may be broken off at any point and repeated, and
 //! several may run at once.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Arbiter, Arbitration, Bucket, BucketError, ListedObject,
+    Arbiter, Arbitration, Bucket, BucketError,
     archives::MAX_DESCRIPTION_BYTES,
-    blob_name::BlobName,
+    blob_name::BlobFolder,
     hosted_objects::MAX_HOSTED_OBJECT_BYTES,
     listing::ObjectPages,
-    marks::{self, StoredMark},
     object_name::ObjectName,
     patience::patiently,
+    zip_garbage::{ServiceTime, ZipCollection, ZipGarbage, ZipSet, ZipsOfReference},
 };
 
 /// Requests at once.
-const CONCURRENT_REQUESTS: usize = 16;
+pub(super) const CONCURRENT_REQUESTS: usize = 16;
 /// Reservations of publications: they may be renewed.
 const RESERVATIONS: &str = "hosted/reservations/";
 /// What serves for some minutes only: probes, used nonces, reservations.
 const SHORT_LIVED: [&str; 3] = ["probe/", "nonces/", RESERVATIONS];
 /// It is deleted after this time.
 const SHORT_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
-/// Most unreadable claims that a report names, and most unreadable marks.
-const MAX_NAMED: usize = 100;
 
 /// What is collected.
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +55,12 @@ pub enum GarbageMode {
 pub enum GarbageProgress {
     /// This many claims were read.
     Claims(u64),
-    /// This many zips were looked at.
+    /// This many fetched zips were looked at.
     Zips(u64),
+    /// This many records of published versions were read.
+    Records(u64),
+    /// This many published zips were looked at.
+    PublishedZips(u64),
     /// This many other objects were looked at.
     Others(u64),
 }
@@ -75,42 +77,25 @@ pub struct ObjectSum {
 /// What a collection has found and done, or would do.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct GarbageReport {
-    /// Claims that were read.
-    pub claims: u64,
-    /// Claims that cannot be understood. While there are any, no zip is marked or deleted: they may name it.
-    pub unreadable_claims: Vec<String>,
-    /// Marks that cannot be understood. Their zips are left alone.
-    pub unreadable_marks: Vec<String>,
+    /// Of the zips that were fetched; claims name them.
+    pub fetched: ZipGarbage,
+    /// Of the published zips; records of versions name them.
+    pub published: ZipGarbage,
     /// True where nothing was deleted, and a collection that deletes would be refused: the bucket does not arbitrate.
     pub deletion_refused: bool,
-    /// All zips.
-    pub zips: ObjectSum,
-    /// Zips that no claim names, and that are too young to be marked.
-    pub young: ObjectSum,
-    /// Zips that are marked now.
-    pub marked: ObjectSum,
-    /// Zips that were marked before, but not for long enough.
-    pub waiting: ObjectSum,
-    /// Zips that are deleted.
-    pub deleted: ObjectSum,
-    /// Objects among the zips that are none.
-    pub unknown: u64,
     /// Small objects that are deleted because they have served their purpose.
     pub short_lived: u64,
     /// Documents that are deleted.
     pub documents: u64,
 }
 
-/// What becomes of an object among the zips.
-enum BlobFate {
-    Claimed,
-    Young,
-    Marked,
-    Waiting,
-    Deleted,
-    Unknown,
-    /// The name of its mark, which cannot be understood.
-    Unreadable(String),
+impl GarbageReport {
+    /// True when something could not be read, and zips were left alone for it.
+    pub fn has_unreadable(&self) -> bool {
+        [&self.fetched, &self.published]
+            .iter()
+            .any(|zips| !zips.unreadable_references.is_empty() || !zips.unreadable_marks.is_empty())
+    }
 }
 
 /// Only what the collection needs of a claim.
@@ -120,19 +105,21 @@ struct ClaimedBlob {
 }
 
 impl ObjectSum {
-    fn add(&mut self, bytes: u64) {
+    pub(super) fn add(&mut self, bytes: u64) {
         self.objects += 1;
         self.bytes += bytes;
     }
 }
 
-/// Collects garbage, or says what would be done. `progress` is called after each page of objects.
+/// Collects garbage, or says what would be done. `zips_of_record` has the objects that the record of a published version
+/// names, by the record's name and bytes; `None`: it cannot be understood. `progress` is called after each page of objects.
 ///
 /// # Errors
 /// When the bucket cannot be asked for some time. What was done until then stays done, and the next collection goes on.
 pub async fn collect_garbage(
     bucket: &Bucket,
     rules: &GarbageRules,
+    zips_of_record: ZipsOfReference,
     progress: &dyn Fn(GarbageProgress),
 ) -> Result<GarbageReport, BucketError> {
     let mut report = GarbageReport::default();
@@ -146,134 +133,48 @@ pub async fn collect_garbage(
             GarbageMode::Report => report.deletion_refused = true,
         }
     }
-    let mut collection = GarbageCollection { bucket, rules, now: None, claimed: HashSet::new(), report };
-    collection.read_claims(progress).await?;
-    if collection.report.unreadable_claims.is_empty() {
-        collection.collect_zips(progress).await?;
-    }
+    let mut time = ServiceTime::default();
+    let fetched = ZipSet {
+        folder: BlobFolder::Fetched,
+        references: "claims/",
+        max_reference_bytes: MAX_DESCRIPTION_BYTES,
+        zips_of: zip_of_claim,
+        read: GarbageProgress::Claims,
+        looked_at: GarbageProgress::Zips,
+    };
+    let published = ZipSet {
+        folder: BlobFolder::Published,
+        references: "hosted/releases/",
+        max_reference_bytes: MAX_HOSTED_OBJECT_BYTES,
+        zips_of: zips_of_record,
+        read: GarbageProgress::Records,
+        looked_at: GarbageProgress::PublishedZips,
+    };
+    report.fetched = ZipCollection::new(bucket, rules, &fetched).run(&mut time, progress).await?;
+    report.published = ZipCollection::new(bucket, rules, &published).run(&mut time, progress).await?;
+    let collection = GarbageCollection { bucket, rules, time };
     let mut seen = 0;
     for folder in SHORT_LIVED {
-        let deleted = collection.delete_old(folder, SHORT_LIFE, &mut seen, progress).await?;
-        collection.report.short_lived += deleted;
+        report.short_lived += collection.delete_old(folder, SHORT_LIFE, &mut seen, progress).await?;
     }
     if let Some(age) = rules.documents_older_than {
-        collection.report.documents = collection.delete_old("documents/", age, &mut seen, progress).await?;
+        report.documents = collection.delete_old("documents/", age, &mut seen, progress).await?;
     }
-    Ok(collection.report)
+    Ok(report)
 }
 
+fn zip_of_claim(_: &str, claim: &[u8]) -> Option<Vec<String>> {
+    serde_json::from_slice::<ClaimedBlob>(claim).ok().map(|claim| vec![claim.blob])
+}
+
+/// The collection of what is no zip.
 struct GarbageCollection<'a> {
     bucket: &'a Bucket,
     rules: &'a GarbageRules,
-    /// When the claims began to be read, by the service's clock; nothing has an age before.
-    now: Option<Timestamp>,
-    /// Names that claims lead to; about 50 bytes for each.
-    claimed: HashSet<BlobName>,
-    report: GarbageReport,
+    time: ServiceTime,
 }
 
 impl GarbageCollection<'_> {
-    async fn read_claims(&mut self, progress: &dyn Fn(GarbageProgress)) -> Result<(), BucketError> {
-        let mut pages = ObjectPages::new(self.bucket, "claims/");
-        while let Some(page) = patiently(async || pages.next().await).await? {
-            if self.now.is_none() {
-                // The machine's clock may be wrong.
-                self.now = Some(page.answered_at.ok_or(BucketError::Damaged)?);
-            }
-            let read = stream::iter(page.objects).map(|object| self.read_claim(object.name));
-            let read: Vec<_> = read.buffer_unordered(CONCURRENT_REQUESTS).try_collect().await?;
-            for claim in read {
-                match claim {
-                    ReadClaim::Gone => {}
-                    ReadClaim::Of(name) => {
-                        self.report.claims += 1;
-                        self.claimed.insert(name);
-                    }
-                    ReadClaim::Unreadable(name) => add_name(&mut self.report.unreadable_claims, name),
-                }
-            }
-            progress(GarbageProgress::Claims(self.report.claims));
-        }
-        Ok(())
-    }
-
-    async fn read_claim(&self, name: String) -> Result<ReadClaim, BucketError> {
-        let object = ObjectName::listed(name);
-        let found = patiently(async || self.bucket.get(&object, MAX_DESCRIPTION_BYTES).await).await;
-        let found = match found {
-            Ok(Some(found)) => found,
-            // Forgotten since it was listed.
-            Ok(None) => return Ok(ReadClaim::Gone),
-            Err(BucketError::Damaged) => return Ok(ReadClaim::Unreadable(object.to_string())),
-            Err(error) => return Err(error),
-        };
-        let claim = serde_json::from_slice::<ClaimedBlob>(&found.bytes).ok();
-        let blob = claim.and_then(|claim| BlobName::parse(&claim.blob));
-        Ok(blob.map_or_else(|| ReadClaim::Unreadable(object.to_string()), ReadClaim::Of))
-    }
-
-    async fn collect_zips(&mut self, progress: &dyn Fn(GarbageProgress)) -> Result<(), BucketError> {
-        let mut pages = ObjectPages::new(self.bucket, "blobs/");
-        while let Some(page) = patiently(async || pages.next().await).await? {
-            let fates = stream::iter(page.objects).map(|object| self.collect_zip(object));
-            let fates: Vec<_> = fates.buffer_unordered(CONCURRENT_REQUESTS).try_collect().await?;
-            for (fate, bytes) in fates {
-                let report = &mut self.report;
-                report.zips.add(bytes);
-                match fate {
-                    BlobFate::Claimed => {}
-                    BlobFate::Young => report.young.add(bytes),
-                    BlobFate::Marked => report.marked.add(bytes),
-                    BlobFate::Waiting => report.waiting.add(bytes),
-                    BlobFate::Deleted => report.deleted.add(bytes),
-                    BlobFate::Unknown => report.unknown += 1,
-                    BlobFate::Unreadable(mark) => add_name(&mut report.unreadable_marks, mark),
-                }
-            }
-            progress(GarbageProgress::Zips(self.report.zips.objects));
-        }
-        Ok(())
-    }
-
-    async fn collect_zip(&self, object: ListedObject) -> Result<(BlobFate, u64), BucketError> {
-        let fate = match BlobName::parse(&object.name) {
-            None => BlobFate::Unknown,
-            Some(name) if self.claimed.contains(&name) => BlobFate::Claimed,
-            Some(_) if self.age(object.modified_at) < self.rules.grace => BlobFate::Young,
-            Some(name) => match patiently(async || self.collect_unclaimed(&name).await).await {
-                Err(BucketError::Damaged) => BlobFate::Unreadable(ObjectName::mark(&name.digest).to_string()),
-                fate => fate?,
-            },
-        };
-        Ok((fate, object.len))
-    }
-
-    async fn collect_unclaimed(&self, name: &BlobName) -> Result<BlobFate, BucketError> {
-        let found = marks::read_mark(self.bucket, &name.digest).await?;
-        match &found {
-            Some(mark) if mark.generation >= name.generation => {
-                if !self.is_over(mark) {
-                    return Ok(BlobFate::Waiting);
-                }
-                if self.rules.mode == GarbageMode::Delete {
-                    self.bucket.delete(&name.object()).await?;
-                }
-                Ok(BlobFate::Deleted)
-            }
-            _ => {
-                if self.rules.mode == GarbageMode::Delete {
-                    marks::mark(self.bucket, name, found).await?;
-                }
-                Ok(BlobFate::Marked)
-            }
-        }
-    }
-
-    /// True when the claims were read after the grace of a mark.
-    fn is_over(&self, mark: &StoredMark) -> bool {
-        mark.marked_at.is_some_and(|marked_at| self.age(marked_at) >= self.rules.grace)
-    }
-
     /// Deletes the objects of a folder that were not written for this long; their number.
     async fn delete_old(
         &self,
@@ -286,7 +187,7 @@ impl GarbageCollection<'_> {
         let mut pages = ObjectPages::new(self.bucket, folder);
         while let Some(page) = patiently(async || pages.next().await).await? {
             *seen += page.objects.len() as u64;
-            let old = page.objects.into_iter().filter(|object| self.age(object.modified_at) > max_age);
+            let old = page.objects.into_iter().filter(|object| self.time.age(object.modified_at) > max_age);
             let old = stream::iter(old)
                 .map(|object| self.delete_short_lived(folder, ObjectName::listed(object.name), max_age));
             let old: Vec<_> = old.buffer_unordered(CONCURRENT_REQUESTS).try_collect().await?;
@@ -319,25 +220,6 @@ impl GarbageCollection<'_> {
             Err(BucketError::Damaged) => None,
             found => found?,
         };
-        Ok(found.and_then(|object| object.modified_at).is_some_and(|modified_at| self.age(modified_at) > max_age))
+        Ok(found.and_then(|object| object.modified_at).is_some_and(|modified_at| self.time.age(modified_at) > max_age))
     }
-
-    /// The time since then when the claims began to be read; zero when that was later.
-    fn age(&self, then: Timestamp) -> Duration {
-        let age = self.now.map(|now| now.duration_since(then));
-        age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default()
-    }
-}
-
-/// Adds a name to those of a report, once.
-fn add_name(names: &mut Vec<String>, name: String) {
-    if names.len() < MAX_NAMED && !names.contains(&name) {
-        names.push(name);
-    }
-}
-
-enum ReadClaim {
-    Of(BlobName),
-    Gone,
-    Unreadable(String),
 }

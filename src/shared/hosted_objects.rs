@@ -9,9 +9,15 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Bucket, BucketError, ChangeNotices, ObjectPage,
+    blob_name::BlobFolder,
     bucket::SmallObject,
+    marks::{is_look_too_old, unmarked_name},
     object_name::ObjectName,
     probe::{Creation, Replacement},
+};
+use crate::{
+    clock::{Clock, ClockReading},
+    entry::Digest,
 };
 
 /// Largest small object, bytes.
@@ -25,6 +31,16 @@ const UPLOAD_ATTEMPTS: usize = 2;
 /// The objects of published packages.
 pub struct HostedObjects {
     bucket: Arc<Bucket>,
+    clock: Clock,
+}
+
+/// The name under which a zip may be stored and named by a record.
+#[derive(Clone, Debug)]
+pub struct UnmarkedZip {
+    /// The name.
+    pub name: String,
+    /// When its mark was looked for.
+    pub looked_at: ClockReading,
 }
 
 /// A small object.
@@ -62,8 +78,8 @@ impl From<BucketError> for ObjectDownloadError {
 
 impl HostedObjects {
     /// The objects in a bucket.
-    pub fn new(bucket: Arc<Bucket>) -> Self {
-        Self { bucket }
+    pub fn new(bucket: Arc<Bucket>, clock: Clock) -> Self {
+        Self { bucket, clock }
     }
 
     /// Notices of changes in the bucket.
@@ -113,6 +129,25 @@ impl HostedObjects {
         let mut page = self.bucket.list(folder, after).await?;
         page.objects.iter_mut().for_each(|object| object.etag = object.etag.take().map(unquoted));
         Ok(page)
+    }
+
+    /// The name under which the zip of a digest may be stored and named by a record, while [`Self::may_be_named`]. One request.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked.
+    pub async fn unmarked_zip(&self, digest: &Digest) -> Result<UnmarkedZip, BucketError> {
+        let looked_at = self.clock.reading();
+        let name = unmarked_name(&self.bucket, BlobFolder::Published, digest).await;
+        if matches!(name, Err(BucketError::Damaged)) {
+            let mark = BlobFolder::Published.mark(digest);
+            tracing::error!(object = %mark, "the mark of a published zip in the shared bucket cannot be read");
+        }
+        Ok(UnmarkedZip { name: name?.to_string(), looked_at })
+    }
+
+    /// False when the mark of a zip was looked for so long ago that a record may no longer name the zip.
+    pub fn may_be_named(&self, looked_at: &ClockReading) -> bool {
+        !is_look_too_old(&self.clock, looked_at)
     }
 
     /// Writes a zip, unless there is an object of its name and length.

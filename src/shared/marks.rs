@@ -6,6 +6,8 @@
 //! [`MAX_CLAIM_AGE`], or look again; a zip is deleted when it is marked for longer than [`MIN_GRACE`] at least, and no claim
 //! names it that was read after that time.
 //!
+//! The same holds for published zips, whose records are their claims, and whose marks are `gc/hosted/{digest}`.
+//!
 //! Marks stay: a deletion may arrive late, so a name that was deleted is never used again.
 
 use std::time::Duration;
@@ -16,12 +18,14 @@ use serde::{Deserialize, Serialize};
 use super::{
     Bucket, BucketError,
     archives::to_json,
-    blob_name::BlobName,
+    blob_name::{BlobFolder, BlobName},
     bucket::SmallObject,
-    object_name::ObjectName,
     probe::{Creation, Replacement},
 };
-use crate::{clock::Clock, entry::Digest};
+use crate::{
+    clock::{Clock, ClockReading},
+    entry::Digest,
+};
 
 /// The longest time between the look for a mark and the claim.
 const MAX_CLAIM_AGE: Duration = Duration::from_secs(30 * 60);
@@ -50,35 +54,29 @@ pub(super) struct StoredMark {
     object: SmallObject,
 }
 
-/// An attempt to claim bytes, from the look for their mark on.
-pub(super) struct ClaimAttempt {
-    began_at: Timestamp,
-    uptime: Duration,
-}
-
-impl ClaimAttempt {
-    pub(super) fn begin(clock: &Clock) -> Self {
-        Self { began_at: clock.now(), uptime: clock.uptime() }
-    }
-
-    /// True when the mark must be looked for again. By both clocks: one stands still while a machine is suspended, the other
-    /// one may be set back.
-    pub(super) fn is_too_old(&self, clock: &Clock) -> bool {
-        let age = clock.uptime().saturating_sub(self.uptime).max(clock.since(self.began_at));
-        age > MAX_CLAIM_AGE
-    }
+/// True when too much time has passed since the look for a mark: it must be looked for again.
+pub(super) fn is_look_too_old(clock: &Clock, looked_at: &ClockReading) -> bool {
+    clock.age(looked_at) > MAX_CLAIM_AGE
 }
 
 /// The name under which bytes may be stored and claimed.
-pub(super) async fn unmarked_name(bucket: &Bucket, digest: &Digest) -> Result<BlobName, BucketError> {
-    let mark = read_mark(bucket, digest).await?;
+pub(super) async fn unmarked_name(
+    bucket: &Bucket,
+    folder: BlobFolder,
+    digest: &Digest,
+) -> Result<BlobName, BucketError> {
+    let mark = read_mark(bucket, folder, digest).await?;
     let generation = mark.map_or(Some(0), |mark| mark.generation.checked_add(1)).ok_or(BucketError::Damaged)?;
-    Ok(BlobName { digest: *digest, generation })
+    Ok(BlobName { folder, digest: *digest, generation })
 }
 
 /// The mark of a digest, if there is one.
-pub(super) async fn read_mark(bucket: &Bucket, digest: &Digest) -> Result<Option<StoredMark>, BucketError> {
-    let Some(object) = bucket.get(&ObjectName::mark(digest), MAX_BLOB_MARK_BYTES).await? else { return Ok(None) };
+pub(super) async fn read_mark(
+    bucket: &Bucket,
+    folder: BlobFolder,
+    digest: &Digest,
+) -> Result<Option<StoredMark>, BucketError> {
+    let Some(object) = bucket.get(&folder.mark(digest), MAX_BLOB_MARK_BYTES).await? else { return Ok(None) };
     let mark: BlobMark = serde_json::from_slice(&object.bytes).map_err(|_| BucketError::Damaged)?;
     if mark.digest != *digest {
         return Err(BucketError::Damaged);
@@ -88,8 +86,8 @@ pub(super) async fn read_mark(bucket: &Bucket, digest: &Digest) -> Result<Option
 
 /// Marks a name; `found` is the mark of its digest. Another collector may do the same at once.
 pub(super) async fn mark(bucket: &Bucket, name: &BlobName, found: Option<StoredMark>) -> Result<(), BucketError> {
-    let BlobName { digest, generation } = *name;
-    let object = ObjectName::mark(&digest);
+    let BlobName { folder, digest, generation } = *name;
+    let object = folder.mark(&digest);
     let bytes = to_json(&BlobMark { digest, generation })?;
     let mut found = found;
     for _ in 0..MARK_ATTEMPTS {
@@ -102,7 +100,7 @@ pub(super) async fn mark(bucket: &Bucket, name: &BlobName, found: Option<StoredM
         if is_written {
             return Ok(());
         }
-        found = read_mark(bucket, &digest).await?;
+        found = read_mark(bucket, folder, &digest).await?;
     }
     Err(BucketError::Status(http::StatusCode::CONFLICT.as_u16()))
 }
@@ -115,10 +113,10 @@ mod tests {
     fn an_attempt_to_claim_is_over_before_half_of_the_shortest_grace_is() {
         assert!(MAX_CLAIM_AGE * 2 <= MIN_GRACE);
         let clock = Clock::default();
-        let attempt = ClaimAttempt::begin(&clock);
+        let looked_at = clock.reading();
         clock.advance(MAX_CLAIM_AGE - Duration::from_secs(60));
-        assert!(!attempt.is_too_old(&clock));
+        assert!(!is_look_too_old(&clock, &looked_at));
         clock.advance(Duration::from_secs(61));
-        assert!(attempt.is_too_old(&clock));
+        assert!(is_look_too_old(&clock, &looked_at));
     }
 }

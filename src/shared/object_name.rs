@@ -18,11 +18,6 @@ impl ObjectName {
         Self(name)
     }
 
-    /// The mark of the zips with a digest.
-    pub(super) fn mark(digest: &Digest) -> Self {
-        Self(format!("gc/{digest}"))
-    }
-
     /// What the content of a version must be.
     pub(super) fn pin(key: &Key) -> Self {
         Self::of_key("pins", key)

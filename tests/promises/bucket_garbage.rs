@@ -6,6 +6,7 @@ use http::Method;
 use srm_mirror::{
     clock::Clock,
     entry::Key,
+    hosted::zips_of_record,
     shared::{Bucket, BucketError, Config, GarbageMode, GarbageReport, GarbageRules, SharedArchives, collect_garbage},
 };
 
@@ -20,17 +21,17 @@ use crate::{
 
 mod faults;
 
-const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
+pub const HOUR: Duration = Duration::from_secs(3600);
+pub const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A collector with a client of its own, and the grace of a day.
-struct Collector {
-    bucket: Arc<Bucket>,
-    rules: GarbageRules,
+pub struct Collector {
+    pub bucket: Arc<Bucket>,
+    pub rules: GarbageRules,
 }
 
 impl Collector {
-    fn of(bucket: &TestBucket) -> Self {
+    pub fn of(bucket: &TestBucket) -> Self {
         Self::over(&bucket.section())
     }
 
@@ -39,17 +40,17 @@ impl Collector {
         Self { bucket, rules: GarbageRules { mode: GarbageMode::Delete, grace: DAY, documents_older_than: None } }
     }
 
-    async fn try_run(&self) -> Result<GarbageReport, BucketError> {
-        collect_garbage(&self.bucket, &self.rules, &|_| {}).await
+    pub async fn try_run(&self) -> Result<GarbageReport, BucketError> {
+        collect_garbage(&self.bucket, &self.rules, zips_of_record, &|_| {}).await
     }
 
-    async fn run(&self) -> GarbageReport {
+    pub async fn run(&self) -> GarbageReport {
         self.try_run().await.expect("a report")
     }
 
-    async fn show(&self) -> GarbageReport {
+    pub async fn show(&self) -> GarbageReport {
         let rules = GarbageRules { mode: GarbageMode::Report, ..self.rules };
-        collect_garbage(&self.bucket, &rules, &|_| {}).await.expect("a report")
+        collect_garbage(&self.bucket, &rules, zips_of_record, &|_| {}).await.expect("a report")
     }
 
     /// Takes the claim and the pin of the mirror's zip away, as `cache rm --forget` does.
@@ -97,25 +98,41 @@ async fn a_zip_that_no_claim_names_is_deleted_by_a_second_collection_and_stored_
     // The real service's clock cannot be advanced.
     collector.rules.grace = Duration::ZERO;
     let report = collector.run().await;
-    assert_eq!((report.claims, report.zips.objects, report.marked.objects, report.deleted.objects), (1, 1, 0, 0));
+    assert_eq!(
+        (
+            report.fetched.references,
+            report.fetched.zips.objects,
+            report.fetched.marked.objects,
+            report.fetched.deleted.objects
+        ),
+        (1, 1, 0, 0)
+    );
     collector.forget().await;
     let report = collector.run().await;
-    assert_eq!((report.claims, report.marked.objects, report.deleted.objects), (0, 1, 0), "marked: {report:?}");
+    assert_eq!(
+        (report.fetched.references, report.fetched.marked.objects, report.fetched.deleted.objects),
+        (0, 1, 0),
+        "marked: {report:?}"
+    );
     let report = collector.run().await;
-    assert_eq!((report.marked.objects, report.deleted.objects), (0, 1), "deleted: {report:?}");
-    assert!(report.deleted.bytes > 0);
-    assert_eq!(collector.run().await.zips.objects, 0);
+    assert_eq!((report.fetched.marked.objects, report.fetched.deleted.objects), (0, 1), "deleted: {report:?}");
+    assert!(report.fetched.deleted.bytes > 0);
+    assert_eq!(collector.run().await.fetched.zips.objects, 0);
 
     first_node(&forge, &bucket).await;
     let report = collector.run().await;
-    assert_eq!((report.claims, report.zips.objects, report.marked.objects), (1, 1, 0), "{report:?}");
+    assert_eq!(
+        (report.fetched.references, report.fetched.zips.objects, report.fetched.marked.objects),
+        (1, 1, 0),
+        "{report:?}"
+    );
     let names = collector.bucket.list("blobs/", None).await.expect("a list").objects;
     assert!(names[0].name.ends_with(".1"), "{names:?}");
     assert_in_bucket(&forge, &bucket).await;
     // The same once more: each name is used once.
     collector.forget().await;
-    assert_eq!(collector.run().await.marked.objects, 1);
-    assert_eq!(collector.run().await.deleted.objects, 1);
+    assert_eq!(collector.run().await.fetched.marked.objects, 1);
+    assert_eq!(collector.run().await.fetched.deleted.objects, 1);
     first_node(&forge, &bucket).await;
     let names = collector.bucket.list("blobs/", None).await.expect("a list").objects;
     assert!(names[0].name.ends_with(".2"), "{names:?}");
@@ -128,15 +145,15 @@ async fn a_collection_waits_for_the_grace_before_it_marks_and_before_it_deletes(
     first_node(&forge, &bucket).await;
     let collector = Collector::of(&bucket);
     collector.forget().await;
-    assert_eq!(collector.run().await.young.objects, 1, "its claim may be on its way");
+    assert_eq!(collector.run().await.fetched.young.objects, 1, "its claim may be on its way");
     assert_eq!(bucket.names("gc"), Vec::<String>::new());
     bucket.script().clock().advance(DAY + HOUR);
-    assert_eq!(collector.run().await.marked.objects, 1);
+    assert_eq!(collector.run().await.fetched.marked.objects, 1);
     bucket.script().clock().advance(DAY - HOUR);
-    assert_eq!(collector.run().await.waiting.objects, 1);
+    assert_eq!(collector.run().await.fetched.waiting.objects, 1);
     assert_eq!(bucket.names("blobs").len(), 1);
     bucket.script().clock().advance(2 * HOUR);
-    assert_eq!(collector.run().await.deleted.objects, 1);
+    assert_eq!(collector.run().await.fetched.deleted.objects, 1);
     assert_eq!((bucket.names("blobs").len(), bucket.names("gc").len()), (0, 1), "the mark stays");
 }
 
@@ -148,7 +165,7 @@ async fn a_dry_run_writes_and_deletes_nothing() {
     bucket.script().clock().advance(2 * DAY);
     collector.rules.documents_older_than = Some(DAY);
     bucket.script().clear_log();
-    assert_eq!(collector.show().await.marked.objects, 1);
+    assert_eq!(collector.show().await.fetched.marked.objects, 1);
     let writes = |log: Vec<crate::bucket::BucketRequest>| log.into_iter().any(|seen| seen.method != Method::GET);
     assert!(!writes(bucket.script().log()));
     collector.rules.documents_older_than = None;
@@ -157,7 +174,7 @@ async fn a_dry_run_writes_and_deletes_nothing() {
     bucket.script().clock().advance(2 * DAY);
     bucket.script().clear_log();
     let report = collector.show().await;
-    assert_eq!((report.deleted.objects, report.short_lived), (1, 1), "what the next collection will do");
+    assert_eq!((report.fetched.deleted.objects, report.short_lived), (1, 1), "what the next collection will do");
     assert!(!writes(bucket.script().log()));
 }
 
@@ -174,10 +191,10 @@ async fn a_claim_that_is_written_before_the_mark_keeps_its_zip() {
         gate.open();
     };
     let (report, ()) = tokio::join!(collection, claiming);
-    assert_eq!((report.claims, report.marked.objects), (0, 1));
+    assert_eq!((report.fetched.references, report.fetched.marked.objects), (0, 1));
     bucket.script().clock().advance(DAY + HOUR);
     let report = collector.run().await;
-    assert_eq!((report.claims, report.deleted.objects), (1, 0), "the claim counts: {report:?}");
+    assert_eq!((report.fetched.references, report.fetched.deleted.objects), (1, 0), "the claim counts: {report:?}");
     assert_eq!(bucket.names("blobs"), [blob]);
     assert_in_bucket(&forge, &bucket).await;
 }
@@ -194,9 +211,9 @@ async fn a_claim_that_takes_longer_than_half_of_the_grace_starts_again_and_finds
     assert_eq!(slow.get(ZIP).await.sha256(), sha256(&forge));
     gate.reached().await;
     // It has found no mark, and sends the bytes for more than a day.
-    assert_eq!(collector.run().await.marked.objects, 1);
+    assert_eq!(collector.run().await.fetched.marked.objects, 1);
     bucket.script().clock().advance(DAY + HOUR);
-    assert_eq!(collector.run().await.deleted.objects, 1);
+    assert_eq!(collector.run().await.fetched.deleted.objects, 1);
     slow.clock.advance(HOUR);
     gate.open();
     eventually("claimed", || bucket.names("claims").len() == 1).await;
@@ -204,7 +221,11 @@ async fn a_claim_that_takes_longer_than_half_of_the_grace_starts_again_and_finds
     assert_eq!(bucket.names("blobs"), [blob.clone(), second.clone()]);
     bucket.script().clock().advance(2 * DAY);
     let report = collector.run().await;
-    assert_eq!((report.claims, report.deleted.objects), (1, 1), "the first name is never claimed: {report:?}");
+    assert_eq!(
+        (report.fetched.references, report.fetched.deleted.objects),
+        (1, 1),
+        "the first name is never claimed: {report:?}"
+    );
     assert_eq!(bucket.names("blobs"), [second]);
     assert_in_bucket(&forge, &bucket).await;
 }
@@ -223,7 +244,7 @@ async fn a_deletion_that_arrives_late_meets_no_claim() {
         gate.open();
     };
     let (report, ()) = tokio::join!(collector.run(), claiming);
-    assert_eq!(report.deleted.objects, 1);
+    assert_eq!(report.fetched.deleted.objects, 1);
     assert_eq!(bucket.names("blobs"), [format!("{blob}.1")]);
     assert_in_bucket(&forge, &bucket).await;
 }
@@ -240,7 +261,7 @@ async fn an_upload_that_waited_in_the_queue_is_claimed_under_a_name_without_a_ma
     bucket.script().up();
     collector.run().await;
     bucket.script().clock().advance(DAY + HOUR);
-    assert_eq!(collector.run().await.deleted.objects, 1);
+    assert_eq!(collector.run().await.fetched.deleted.objects, 1);
     let _late = node(&forge, &bucket).start_in(dir.path()).await;
     eventually("claimed", || bucket.names("claims").len() == 1).await;
     assert_eq!(bucket.names("blobs"), [format!("{blob}.1")]);
@@ -283,10 +304,10 @@ async fn an_answer_that_is_lost_after_a_mark_or_a_deletion_changes_nothing() {
     let forge = some_forge().await;
     let (bucket, collector, _) = bucket_with_orphan(&forge).await;
     bucket.fault_times(1, Method::PUT, "gc/", BucketFault::LostAnswer);
-    assert_eq!(collector.run().await.marked.objects, 1);
+    assert_eq!(collector.run().await.fetched.marked.objects, 1);
     bucket.script().clock().advance(DAY + HOUR);
     bucket.fault_times(1, Method::DELETE, "blobs/", BucketFault::LostAnswer);
-    assert_eq!(collector.run().await.deleted.objects, 1);
+    assert_eq!(collector.run().await.fetched.deleted.objects, 1);
     assert_eq!(bucket.names("blobs").len(), 0);
 }
 
@@ -299,8 +320,8 @@ async fn while_a_claim_cannot_be_read_no_zip_is_marked_or_deleted() {
     for unreadable in ["", "{}", r#"{"blob":"zips/1"}"#] {
         bucket.overwrite("claims/github/acme/x.json", unreadable);
         let report = collector.run().await;
-        assert_eq!(report.unreadable_claims, ["claims/github/acme/x.json"], "{unreadable}");
-        assert_eq!((report.deleted.objects, bucket.names("blobs").len()), (0, 1));
+        assert_eq!(report.fetched.unreadable_references, ["claims/github/acme/x.json"], "{unreadable}");
+        assert_eq!((report.fetched.deleted.objects, bucket.names("blobs").len()), (0, 1));
     }
     bucket.fault(Method::GET, "claims/github", BucketFault::Status(503));
     assert!(collector.try_run().await.is_err(), "nor while the bucket fails");
@@ -313,10 +334,10 @@ async fn lists_that_are_old_delete_nothing_that_is_claimed() {
     let (bucket, collector, blob) = bucket_with_orphan(&forge).await;
     bucket.script().freeze_lists();
     claim(&forge, &bucket).await;
-    assert_eq!(collector.run().await.marked.objects, 1, "the claim is in no list");
+    assert_eq!(collector.run().await.fetched.marked.objects, 1, "the claim is in no list");
     bucket.script().thaw_lists();
     bucket.script().clock().advance(DAY + HOUR);
-    assert_eq!(collector.run().await.deleted.objects, 0);
+    assert_eq!(collector.run().await.fetched.deleted.objects, 0);
     assert_eq!(bucket.names("blobs"), [blob]);
     // A list that still has what was deleted: it is deleted once more.
     let other = some_forge().await;
@@ -326,7 +347,7 @@ async fn lists_that_are_old_delete_nothing_that_is_claimed() {
     bucket.script().freeze_lists();
     collector.run().await;
     claim(&other, &bucket).await;
-    assert_eq!(collector.run().await.deleted.objects, 1);
+    assert_eq!(collector.run().await.fetched.deleted.objects, 1);
     assert_eq!(bucket.names("blobs"), [format!("{blob}.1")]);
 }
 
@@ -370,19 +391,25 @@ async fn what_has_served_its_purpose_is_deleted_after_a_day_and_documents_on_dem
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn published_packages_are_no_garbage() {
+async fn what_published_packages_need_is_no_garbage() {
     let bucket = TestBucket::scripted().await;
     let mut collector = Collector::of(&bucket);
     collector.rules.documents_older_than = Some(DAY);
-    let blob = "hosted/blobs/ab/abababababababababababababababababababababababababababababababab";
-    let kept = [blob, "hosted/changes.json", "hosted/releases/acme-x/1.0.0.json"];
-    for name in kept.into_iter().chain(["hosted/reservations/acme-x/1.0.0.json"]) {
+    let digest = "ab".repeat(32);
+    let zip = format!("hosted/blobs/ab/{digest}");
+    let record = format!(
+        r#"{{"name":"acme-x","version":"1.0.0","digest":"{digest}","len":2,"publisher":"a","published_at":"2026-11-30T00:00:00Z"}}"#
+    );
+    bucket.overwrite("hosted/releases/acme-x/1.0.0.json", record);
+    for name in [&*zip, "hosted/changes.json", "hosted/failed/acme-x.json", "hosted/reservations/acme-x/1.0.0.json"] {
         bucket.overwrite(name, "{}");
     }
     for _ in 0..3 {
         bucket.script().clock().advance(2 * DAY);
-        collector.run().await;
+        let report = collector.run().await;
+        assert_eq!((report.published.references, report.published.zips.objects), (1, 1), "{report:?}");
     }
+    let kept = [&*zip, "hosted/changes.json", "hosted/failed/acme-x.json", "hosted/releases/acme-x/1.0.0.json"];
     assert_eq!(bucket.names(""), kept);
 }
 
@@ -400,10 +427,11 @@ async fn the_command_says_what_it_would_do_and_does_it_on_demand() {
     assert!(bucket.names("gc").is_empty());
     let marked = run(&["--delete", "--json"]).await;
     let report: serde_json::Value = serde_json::from_str(&marked.out).expect("JSON");
-    assert_eq!((&report["dry_run"], &report["marked"]["objects"]), (&false.into(), &1.into()), "{report}");
+    assert_eq!((&report["dry_run"], &report["fetched"]["marked"]["objects"]), (&false.into(), &1.into()), "{report}");
     bucket.script().clock().advance(DAY + HOUR);
     let deleted = run(&["--delete"]).await;
     assert!(deleted.out.contains("\ndeleted: 1 zips ("), "{deleted:?}");
+    assert!(deleted.out.contains("\n0 records of published versions, 0 zips ("), "{deleted:?}");
     bucket.overwrite("claims/a.json", "?");
     let unreadable = run(&["--delete"]).await;
     assert_eq!(unreadable.code, Some(1));

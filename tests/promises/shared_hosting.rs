@@ -20,6 +20,7 @@ use crate::{
 
 mod changes;
 mod copies;
+mod garbage;
 mod kills;
 mod steps;
 mod trouble;

@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::json;
 
 use crate::{
-    app::{self, GarbageMode, GarbageProgress, GarbageReport, GarbageRules, MIN_GRACE, ObjectSum},
+    app::{self, GarbageMode, GarbageProgress, GarbageReport, GarbageRules, MIN_GRACE, ObjectSum, ZipGarbage},
     cli::{CacheArgs, FAILED, UsageError, escape_terminal, print},
     value::{Period, text::size},
 };
@@ -18,7 +18,7 @@ pub(super) struct GcFlags {
     pub(super) json: bool,
 }
 
-/// Collects the garbage of the bucket. Exit code 1 when a claim or a mark cannot be read.
+/// Collects the garbage of the bucket. Exit code 1 when a claim, a record or a mark cannot be read.
 pub(super) fn run(config: &CacheArgs, flags: &GcFlags) -> anyhow::Result<u8> {
     if flags.grace.0 < MIN_GRACE {
         return Err(UsageError(format!(
@@ -49,7 +49,7 @@ pub(super) fn run(config: &CacheArgs, flags: &GcFlags) -> anyhow::Result<u8> {
     } else {
         print(&describe(&report, flags));
     }
-    Ok(if report.unreadable_claims.is_empty() && report.unreadable_marks.is_empty() { 0 } else { FAILED })
+    Ok(if report.has_unreadable() { FAILED } else { 0 })
 }
 
 fn show(bar: Option<&ProgressBar>, progress: GarbageProgress) {
@@ -57,6 +57,8 @@ fn show(bar: Option<&ProgressBar>, progress: GarbageProgress) {
     let (done, what) = match progress {
         GarbageProgress::Claims(done) => (done, "claims"),
         GarbageProgress::Zips(done) => (done, "zips"),
+        GarbageProgress::Records(done) => (done, "records"),
+        GarbageProgress::PublishedZips(done) => (done, "published zips"),
         GarbageProgress::Others(done) => (done, "other objects"),
     };
     bar.set_message(format!("{done} {what}"));
@@ -64,41 +66,61 @@ fn show(bar: Option<&ProgressBar>, progress: GarbageProgress) {
 }
 
 fn describe(report: &GarbageReport, flags: &GcFlags) -> String {
-    let GarbageReport { claims, zips, young, marked, waiting, deleted, unknown, short_lived, documents, .. } = report;
-    let would = if flags.delete { "" } else { "would be " };
+    let GarbageReport { fetched, published, deletion_refused, short_lived, documents } = report;
+    let would = would(flags);
     let mut text = String::new();
-    for name in report.unreadable_claims.iter().chain(&report.unreadable_marks) {
-        text += &format!("unreadable  {}\n", escape_terminal(name));
+    for zips in [fetched, published] {
+        for name in zips.unreadable_references.iter().chain(&zips.unreadable_marks) {
+            text += &format!("unreadable  {}\n", escape_terminal(name));
+        }
     }
-    text += &format!("{claims} claims, {}", sum(zips));
+    text += &describe_zips(fetched, "claims", "", flags);
+    text += &describe_zips(published, "records of published versions", "published, ", flags);
+    for (count, what) in [(short_lived, "small objects"), (documents, "documents")] {
+        if *count > 0 {
+            text += &format!("{would}deleted: {count} {what}\n");
+        }
+    }
+    for (zips, what) in [
+        (fetched, "fetched zip was marked or deleted: a claim"),
+        (published, "published zip was marked or deleted: a record"),
+    ] {
+        if !zips.unreadable_references.is_empty() {
+            text += &format!("no {what} that cannot be read may name it\n");
+        }
+    }
+    if !fetched.unreadable_marks.is_empty() || !published.unreadable_marks.is_empty() {
+        text += "left alone: zips whose marks cannot be read\n";
+    }
+    if *deletion_refused {
+        text += "--delete would be refused: the bucket is not known to create an object only once\n";
+    }
+    text
+}
+
+/// What becomes of the zips of one folder. `kind` is what its lines begin with, but the first.
+fn describe_zips(report: &ZipGarbage, references: &str, kind: &str, flags: &GcFlags) -> String {
+    let ZipGarbage { references: count, zips, young, marked, waiting, deleted, unknown, .. } = report;
+    let would = would(flags);
+    let mut text = format!("{count} {references}, {}\n", sum(zips));
     for (what, part) in [
         (format!("{would}deleted"), deleted),
         (format!("{would}marked, to be deleted after {}", flags.grace), marked),
         ("marked before".into(), waiting),
-        (format!("without a claim, younger than {}", flags.grace), young),
+        (format!("that nothing names, younger than {}", flags.grace), young),
     ] {
         if part.objects > 0 {
-            text += &format!("\n{what}: {}", sum(part));
-        }
-    }
-    for (count, what) in [(short_lived, "small objects"), (documents, "documents")] {
-        if *count > 0 {
-            text += &format!("\n{would}deleted: {count} {what}");
+            text += &format!("{kind}{what}: {}\n", sum(part));
         }
     }
     if *unknown > 0 {
-        text += &format!("\nleft alone, not written by a mirror of this version: {unknown}");
+        text += &format!("{kind}left alone, not written by a mirror of this version: {unknown}\n");
     }
-    if !report.unreadable_claims.is_empty() {
-        text += "\nno zip was marked or deleted: a claim that cannot be read may name it";
-    }
-    if !report.unreadable_marks.is_empty() {
-        text += "\nleft alone: zips whose marks cannot be read";
-    }
-    if report.deletion_refused {
-        text += "\n--delete would be refused: the bucket is not known to create an object only once";
-    }
-    text + "\n"
+    text
+}
+
+fn would(flags: &GcFlags) -> &'static str {
+    if flags.delete { "" } else { "would be " }
 }
 
 fn sum(sum: &ObjectSum) -> String {

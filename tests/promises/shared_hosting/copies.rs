@@ -279,16 +279,6 @@ async fn an_export_over_a_bucket_is_imported_into_a_mirror_without_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_zip_of_a_deleted_version_stays_in_the_bucket() {
-    let mirrors = Mirrors::scripted().await;
-    let node = mirrors.node().await;
-    let zip = sha(&node.publish("acme-x", "1.0.0").await);
-    assert_eq!(node.delete("acme-x", "1.0.0").await.status, 200);
-    assert!(!node.has_zip(&zip));
-    assert_eq!(mirrors.bucket.names("hosted/blobs/"), [format!("hosted/blobs/{}/{zip}", &zip[..2])]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_is_not_known_is_looked_up_once_for_all_who_ask_and_a_failure_is_remembered() {
     let mirrors = Mirrors::scripted().await;
     let node = mirrors.node().await;

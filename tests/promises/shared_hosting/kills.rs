@@ -4,7 +4,7 @@ use super::*;
 use crate::{bucket::BucketFault, process::Launch};
 
 /// A node of its own process.
-fn launch(forge: &Forge, bucket: &TestBucket, cache: &Path, store: &Path) -> Launch {
+pub(super) fn launch(forge: &Forge, bucket: &TestBucket, cache: &Path, store: &Path) -> Launch {
     let rules = r#"[{packages = ["*"], read = ["token:reader"], publish = ["token:ci"], delete = ["token:ci"]}]"#;
     let launch = Launch::serve(forge, cache)
         .set("access.enabled", "true")
