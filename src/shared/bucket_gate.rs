@@ -34,6 +34,8 @@ struct BucketBreaker {
     failures: u32,
     pause: Duration,
     paused_until: Option<Instant>,
+    /// True while the request that was let pass after a pause has no answer.
+    is_trying: bool,
 }
 
 impl BucketBreaker {
@@ -73,6 +75,7 @@ impl BucketGate {
         }
         if breaker.paused_until.is_some() {
             breaker.paused_until = Some(Instant::now() + breaker.pause);
+            breaker.is_trying = true;
         }
         Ok(())
     }
@@ -82,9 +85,12 @@ impl BucketGate {
         *self.breaker.lock() = BucketBreaker::default();
     }
 
-    /// Records a failure.
+    /// Records a failure. One of a request that began before the pause does not lengthen it: many fail together.
     pub(super) fn failed(&self) {
         let mut breaker = self.breaker.lock();
+        if breaker.paused_until.is_some() && !std::mem::take(&mut breaker.is_trying) {
+            return;
+        }
         breaker.failures = breaker.failures.saturating_add(1);
         if breaker.failures >= MAX_BUCKET_FAILURES {
             breaker.pause = (breaker.pause * 2).clamp(FIRST_BUCKET_PAUSE, MAX_BUCKET_PAUSE);
@@ -125,10 +131,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn requests_that_fail_together_are_one_failure_more() {
+        let gate = BucketGate::new();
+        (0..PLACES).for_each(|_| gate.failed());
+        assert_eq!(gate.pause(), Some(FIRST_BUCKET_PAUSE));
+        tokio::time::advance(FIRST_BUCKET_PAUSE).await;
+        gate.failed();
+        assert!(gate.place(FIRST_BUCKET_PAUSE).await.is_ok(), "one that began before the pause does not lengthen it");
+        (0..PLACES).for_each(|_| gate.failed());
+        assert_eq!(gate.pause(), Some(FIRST_BUCKET_PAUSE * 2));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_pause_is_bounded() {
         let gate = BucketGate::new();
         for _ in 0..40 {
+            let _ = gate.place(FIRST_BUCKET_PAUSE).await;
             gate.failed();
+            tokio::time::advance(MAX_BUCKET_PAUSE - FIRST_BUCKET_PAUSE).await;
         }
         assert!(gate.pause().expect("a pause") <= MAX_BUCKET_PAUSE);
     }
