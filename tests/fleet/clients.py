@@ -109,8 +109,8 @@ def at_once(calls):
 class Load:
     """Clients that ask every node for stored and for new packages, until the block ends.
 
-    `new` are packages that no node has; every node is asked for them in the same order, with a pause after each, seconds. A
-    client that `moves_on` asks the next node when one refuses."""
+    `stored` are packages that every node has soon; `new` are those that no node has: every node is asked for them in the same
+    order, with a pause after each, seconds. A client that `moves_on` asks the next node when one refuses."""
 
     STORED_CLIENTS = 2
     PAUSE = 0.05
@@ -133,18 +133,26 @@ class Load:
             thread.start()
         return self
 
-    def __exit__(self, *_):
+    def ask_for_elsewhere(self, packages):
+        """Begins to ask every node once for packages that are stored, on one of the nodes and in the bucket alone."""
+        for address in self.addresses:
+            self.threads.append(threading.Thread(target=self._run, args=("elsewhere", address, packages), daemon=True))
+            self.threads[-1].start()
+
+    def __exit__(self, kind, *_):
         self.ended.set()
+        if kind is not None:
+            return  # The threads end by themselves, some only when a node answers.
         for thread in self.threads:
             thread.join()
 
     def _run(self, kind, address, packages):
         while not self.ended.is_set():
             for package in packages:
-                if self.ended.wait(self.PAUSE if kind == "stored" else self.new_pause):
+                if self.ended.wait(self.new_pause if kind == "new" else self.PAUSE):
                     return
                 self._note(kind, address, package, self._ask(address, package))
-            if kind == "new":
+            if kind != "stored":
                 return
 
     def _ask(self, address, package):
@@ -180,6 +188,10 @@ class Load:
                 for address in self.addresses
             )
 
+    def asked_elsewhere(self):
+        with self.lock:
+            return self.counts["elsewhere"]
+
     def so_far(self):
         with self.lock:
             return {(kind, address): self.counts[kind, address] for kind in ("stored", "new") for address in self.addresses}
@@ -190,6 +202,6 @@ class Load:
             shown = [*self.wrong[:3], *self.failed[:5]]
             raise Failed(f"{len(self.wrong)} wrong, {len(self.failed)} failed:\n" + "\n".join(shown))
         return (
-            f"{self.counts['stored']} stored and {self.counts['new']} new answers, 0 wrong, 0 failed, "
-            f"{self.counts['503']} new ones put off by 503; longest {self.slowest['stored']:.1f} and {self.slowest['new']:.1f} s"
+            f"{', '.join(f'{self.counts[kind]} {kind} (longest {self.slowest[kind]:.1f} s)' for kind in self.slowest)}; "
+            f"0 wrong, 0 failed, {self.counts['503']} new ones put off by 503"
         )

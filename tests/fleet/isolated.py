@@ -18,7 +18,7 @@ PROMISES = []
 Break = namedtuple("Break", "says configure seen_by")
 BREAKS = {
     "no-fleet": Break("no node knows the others", {"no-fleet"}, ["one-fetch", "kills"]),
-    "other-forge": Break("node c has a forge with other content, and no bucket", {"other-forge"}, ["one-fetch"]),
+    "other-forge": Break("node c has a forge with other content, and no bucket", {"other-forge"}, ["one-fetch", "pin-race"]),
     "no-bucket": Break("every node is alone", {"no-bucket"}, ["wiped-disk", "publications"]),
     "no-end": Break("no partition ends", {"no-end"}, ["partitions"]),
     "wrong-hour": Break("the clock is an hour off, not 5 minutes", {"wrong-hour"}, ["clock"]),
@@ -141,23 +141,50 @@ def _(scene):
     return f"{len(scene.stored)} stored zips and a published one, {fetches} fetches"
 
 
+@promise("pin-race", quick=False)
+def _(scene):
+    """Nodes that cannot reach each other are sent different content by their forges: one content is served, for ever."""
+    figures, other = [], scene.nodes[2]
+    scene.give_forge(other, True)
+    for one, another in ("ab", "ac", "bc"):
+        scene.network.cut(one, another)
+    packages = []
+    for first in (None, scene.nodes[0], other):
+        package = scene.big()
+        answers = [first.ask(package.path)] if first else []
+        answers += at_once([lambda node=node: node.ask(package.path) for node in scene.nodes for _ in range(2)])
+        whole = {answer.sha256 for answer in answers if answer.status == 200 and not answer.error}
+        must(len(whole) == 1, f"{len(whole)} contents are served, first {first and first.name}: {[a.error or a.status for a in answers]}")
+        figures.append(f"{sum(a.status == 200 and not a.error for a in answers)} of {len(answers)}")
+        packages.append((package.path, *whole))
+    scene.network.mend()
+    scene.must_settle()
+    scene.give_forge(other, False)
+    for path, digest in packages:
+        for node in scene.nodes:
+            # A node does not ask again for a minute for what its forge had other content of.
+            await_(f"node {node.name} to serve the content of all of {path}", lambda: node.ask(path).sha256 == digest, 90)
+    return f"whole answers while cut off: {', '.join(figures)}; one digest each, on every node afterwards"
+
+
 @promise("partitions")
 def _(scene):
     """Each pair of nodes, and each node and the bucket, are cut off from each other under load."""
-    figures, everything, broken = [], list(scene.stored), is_broken(scene, "no-end")
-    for one, other in [("a", "bucket"), ("b", "bucket"), ("c", "bucket"), "ab", "ac", "bc"]:
-        new = scene.new(40)
+    figures, everything, empty, broken = [], list(scene.stored), 0, is_broken(scene, "no-end")
+    for one, other in ["ab", "ac", "bc", ("a", "bucket"), ("b", "bucket"), ("c", "bucket")]:
+        elsewhere, new = scene.new_elsewhere(9), scene.new(40)
         lost = scene.network.lost(one, other)
         with load(scene, new) as clients:
             await_("the load", lambda: clients.at_least(10, 2))
             scene.network.cut(one, other)
             at_cut = clients.so_far()
+            clients.ask_for_elsewhere(elsewhere)
 
             def has_worked():
                 now = clients.so_far()
                 enough = all(now[key] - at_cut[key] >= (40 if key[0] == "stored" else 6) for key in now)
                 # So many are only lost where one was waited for.
-                return enough and scene.network.lost(one, other) - lost >= 5
+                return enough and clients.asked_elsewhere() == 27 and scene.network.lost(one, other) - lost >= 5
 
             await_(f"answers while {one} and {other} are cut off, and lost packets", has_worked, 120)
             if not broken:
@@ -166,28 +193,30 @@ def _(scene):
             figures.append(f"{one}-{other}: {clients.check()}, {scene.network.lost(one, other) - lost} packets lost")
         except Failed as why:
             raise Failed(f"{one} and {other} cut off: {why}") from None
-        everything += new
-    empty = scene.must_settle(15 if broken else 90)
+        everything += [*new, *elsewhere]
+        empty = max(empty, scene.must_settle(15 if broken else 90))
     pins = scene.must_agree(everything)
-    return f"queues empty after {empty:.1f} s, {pins} pins, the same everywhere\n" + "\n".join(figures)
+    return f"queues empty after {empty:.1f} s at most, {pins} pins, the same everywhere\n" + "\n".join(figures)
 
 
 @promise("bucket-stopped", quick=False)
 def _(scene):
     """The bucket accepts connections and answers nothing for 60 s, under load."""
-    new = scene.new(100)
+    elsewhere, new = scene.new_elsewhere(9), scene.new(100)
     with load(scene, new, new_pause=1) as clients:
         await_("the load", lambda: clients.at_least(10, 2))
         scene.stop_gateway()
         began = time.monotonic()
+        clients.ask_for_elsewhere(elsewhere)
         await_("all nodes to notice", lambda: all(node.status()["shared"]["failure"] for node in scene.nodes))
         await_("a minute", lambda: time.monotonic() - began >= STOPPED_SECONDS, STOPPED_SECONDS + 5)
+        must(clients.asked_elsewhere() == 27, f"{clients.asked_elsewhere()} of 27 answers for packages of other nodes")
         scene.continue_gateway()
         again = clients.so_far()
         await_("answers afterwards", lambda: all(n - again[key] >= 1 for key, n in clients.so_far().items()))
     figures = clients.check()
     empty = scene.must_settle()
-    pins = scene.must_agree([*scene.stored, *new])
+    pins = scene.must_agree([*scene.stored, *elsewhere, *new])
     return f"{figures}; queues empty after {empty:.1f} s, {pins} pins, the same everywhere"
 
 

@@ -26,7 +26,8 @@ NODE_PORT, BUCKET_PORT = 8470, 7480
 FORGE = f"http://{MACHINES['forge']}:9001"
 # What the forge is asked by this program, to know what is right, is no fetch.
 REFERENCE = "the-proof-itself"
-BIG_VERSIONS, BIG_BYTES = 8, 6 << 20
+BIG_VERSIONS, BIG_BYTES = 12, 6 << 20
+# The other forge has versions of the same names with a byte less.
 # What the forge sends where it is slow: a big zip takes some 4 s.
 SLOW_BITS = 12_000_000
 
@@ -157,21 +158,22 @@ class Scene:
         for node in self.nodes:
             node.start()
         self._make_tokens()
-        # Each is fetched through one node, so that the others have it from the bucket.
-        self.stored = self.new(12)
-        for number, package in enumerate(self.stored):
-            self.must_have(self.nodes[number % 3], package)
+        self.stored = self.new_elsewhere(12)
+
+    def is_alone(self, node):
+        """True for a node without the bucket, in a scene that is broken so."""
+        fault = self.broken.configure if self.broken else {}
+        return "no-bucket" in fault or (node.name == "c" and "other-forge" in fault)
 
     def _make_tokens(self):
-        """`tokens` has one by the address of the node: the same one, for it is made on the first node and good on all."""
+        """`tokens` has one by the address of the node; it is made on one node, and good on all over the bucket."""
         make = ["token", "create", "--name=ci", "--scope=read", "--scope=publish", "--scope=delete"]
-        if self.broken and self.broken.configure & {"no-bucket", "other-forge"}:
-            self.tokens = {node.address: node.run(*make).strip() for node in self.nodes}
-            return
-        token = self.nodes[0].run(*make).strip()
-        self.tokens = {node.address: token for node in self.nodes}
-        known = lambda: all(node.ask("/acme-secret/releases", token=token).status != 401 for node in self.nodes)  # noqa: E731
-        await_("the token to be known", known)
+        self.tokens = {}
+        for node in self.nodes:
+            is_shared = not self.is_alone(node) and self.tokens
+            self.tokens[node.address] = self.tokens[self.nodes[0].address] if is_shared else node.run(*make).strip()
+        known = lambda node: node.ask("/acme-secret/releases", token=self.tokens[node.address]).status != 401  # noqa: E731
+        await_("the tokens to be known", lambda: all(map(known, self.nodes)))
 
     def _start_forge(self, program, name, port, size, log):
         command = [
@@ -203,9 +205,15 @@ class Scene:
             if done.returncode:
                 raise Failed(f"openssl: {done.stderr}")
 
-    def _configuration(self, node):
+    def give_forge(self, node, other):
+        """Starts a node again over the other forge, or over that of all."""
+        node.stop()
+        node.config.write_text(self._configuration(node, other))
+        node.start()
+
+    def _configuration(self, node, other_forge=False):
         fault = self.broken.configure if self.broken else {}
-        other = node.name == "c" and "other-forge" in fault
+        other = other_forge or (node.name == "c" and "other-forge" in fault)
         text = f"""[server]
 listen = ["{node.address}:{PORT}"]
 [host]
@@ -218,7 +226,7 @@ metrics = ["anonymous"]
 dir = "{node.dir}/hosted"
 min_free = "1MiB"
 """
-        if not other and "no-bucket" not in fault:
+        if not self.is_alone(node):
             text += f"""[shared]
 endpoint = "http://{MACHINES['bucket']}:{BUCKET_PORT}"
 bucket = "srm"
@@ -265,6 +273,14 @@ delete = ["token:*"]
             process.stdin.flush()
             await_("the forge's releases", lambda out=out: last in (self.dir / out).read_text())
         return [self._reference(name, "v1.0.0") for name in names]
+
+    def new_elsewhere(self, count):
+        """Packages that one node has, each another one, and the bucket."""
+        packages = self.new(count)
+        for number, package in enumerate(packages):
+            self.must_have(self.nodes[number % 3], package)
+        self.must_settle()
+        return packages
 
     def big(self):
         """A version that no node has been asked for, of 6 MiB."""
@@ -339,16 +355,16 @@ delete = ["token:*"]
             raise Failed(f"node {node.name}{package.path}: {wrong}")
 
     def must_settle(self, seconds=90):
-        """Waits until nothing waits for its upload, on any node; returns how long that took."""
+        """Waits until nothing waits for its upload, and the bucket is asked by all nodes; returns how long that took."""
         began = time.monotonic()
 
-        def waiting():
-            states = [node.status() for node in self.nodes]
-            self.waiting = [(state.get("shared") or {}).get("queued", 0) for state in states]
-            return not any(self.waiting)
+        def is_settled():
+            states = [node.status().get("shared") or {} for node in self.nodes]
+            self.waiting = [state.get("queued", 0) for state in states]
+            return not any(self.waiting) and not any(state.get("paused_seconds") for state in states)
 
         try:
-            await_("empty upload queues", waiting, seconds)
+            await_("empty upload queues and a bucket that is asked", is_settled, seconds)
         except Failed as why:
             raise Failed(f"{why}: {self.waiting}") from None
         return time.monotonic() - began
