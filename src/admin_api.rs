@@ -58,7 +58,7 @@ pub(crate) use tokens::{
 };
 pub(crate) use transfer::{
     CheckDocument, ExportArchives, ExportedItem, ImportArchive, ImportDocument, ImportReport, ImportState,
-    ImportedState, PlanImport, PlannedImport, ReadArchive,
+    ImportedState, LeftOut, PlanImport, PlannedImport, ReadArchive,
 };
 pub(crate) use verify::{VerifyArchives, VerifyEvent, VerifyState};
 pub(crate) use warm::{

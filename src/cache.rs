@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -24,6 +25,8 @@ mod archive_request;
 mod archive_tiers;
 pub(crate) mod archives;
 mod body_store;
+mod bucket_contents;
+mod bucket_import;
 pub(crate) mod bucket_tier;
 mod bucket_uploads;
 mod circle;
@@ -57,7 +60,7 @@ use policy::{ArchiveConfig, DocumentConfig};
 use uploads::{PinnedKeys, Uploader};
 
 pub use crate::shared::BucketOperation;
-pub use crate::shared::{BucketError, SetMode, SetSourceError, SharedSources};
+pub use crate::shared::{BucketError, KeyFolder, KeyPage, ListedKey, SetMode, SetSourceError, SharedSources};
 pub use crate::storage::{
     Generation, HitStats, Object, ObjectContent, TierStats, TierUsage, WeakObject,
     disk::{DiskUsage, Integrity, InventoryEntry, SourcePlace, SourceRecord, UploadQueueUsage},
@@ -65,6 +68,7 @@ pub use crate::storage::{
 pub use archive_request::{ArchiveRequest, Asker, Pinning};
 pub use archive_tiers::ArchiveTiers;
 pub use archives::{ArchiveAnswer, ArchiveAvailability, ArchiveCache, ServedArchive};
+pub use bucket_contents::{BucketReader, ClaimedZip};
 pub use bucket_tier::{BucketState, BucketTier, LonePins, retry_after};
 pub use bucket_uploads::NotUploaded;
 pub use document_tiers::{DocumentCheck, DocumentImport, DocumentTiers};
@@ -170,6 +174,21 @@ struct BackgroundTasks {
 impl BackgroundTasks {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tracker.spawn_on(task, &self.runtime);
+    }
+
+    /// Asks the bucket there: no request of its client is on a connection whose runtime is sending. Goes on when the caller
+    /// leaves.
+    async fn ask_bucket<T, E>(&self, request: BoxFuture<'static, Result<T, E>>) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<BucketError> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        self.spawn(async move {
+            // The caller may have left.
+            let _ = answer.send(request.await);
+        });
+        answered.await.unwrap_or_else(|_| Err(BucketError::TimedOut.into()))
     }
 }
 
@@ -333,6 +352,18 @@ impl Cache {
     /// The task must end by itself.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
+    }
+
+    /// Asks the bucket on the runtime of the app, also when the caller leaves.
+    ///
+    /// # Errors
+    /// Those of the request; `TimedOut` at shutdown.
+    pub async fn ask_bucket<T, E>(&self, request: BoxFuture<'static, Result<T, E>>) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<BucketError> + Send + 'static,
+    {
+        self.tasks.ask_bucket(request).await
     }
 
     /// What both tiers hold.

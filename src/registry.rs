@@ -17,6 +17,7 @@ use crate::{
 
 mod archive_source;
 mod authorize;
+pub(crate) mod bucket_contents;
 pub(crate) mod catalog;
 mod document_policies;
 pub(crate) mod documents;

@@ -41,7 +41,7 @@ pub(crate) fn append(mut out: impl Write, name: &str, bytes: &[u8]) -> io::Resul
 }
 
 /// Headers and contents begin at multiples of this many bytes.
-const TAR_BLOCK_BYTES: usize = 512;
+pub(crate) const TAR_BLOCK_BYTES: usize = 512;
 
 /// The two empty blocks at the end of an archive.
 pub(crate) const TAR_END: [u8; 1024] = [0; 1024];

@@ -12,6 +12,9 @@ use crate::entry::{ExportedArchive, ExportedDocument, Key, RecordedSource};
 pub(crate) struct ExportArchives {
     /// As in [`super::ListArchives`]; the documents are those of every selected package, in whatever version.
     pub pattern: Option<String>,
+    /// True for what the shared bucket has, too, where this mirror has nothing of it, or an older list.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
 }
 
 request!(ExportArchives, "claims", events ExportedItem);
@@ -26,6 +29,36 @@ pub(crate) enum ExportedItem {
     Document(ExportedDocument),
     /// A name that comes from one of the packages.
     Source(RecordedSource),
+    /// A zip that only the shared bucket has, at the time of the answer; [`ReadArchive`] has its bytes.
+    #[serde(rename = "shared-zip")]
+    SharedZip(ExportedArchive),
+    /// A version of the shared bucket that cannot be exported.
+    #[serde(rename = "left-out")]
+    LeftOut {
+        /// Its key; the name of its claim where the key is not known.
+        key: Key,
+        /// Why.
+        why: LeftOut,
+    },
+    /// The last line: the shared bucket cannot be used, so the rest is missing.
+    Stopped {
+        /// Why, for a person.
+        message: String,
+    },
+}
+
+/// Why a version of the shared bucket is in no bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LeftOut {
+    /// Its claim cannot be read.
+    Unreadable,
+    /// Other content is pinned here.
+    Mismatch,
+    /// The bytes of its claim are missing.
+    Missing,
+    /// Its bytes do not have their digest.
+    Damaged,
 }
 
 /// Reads the bytes of a stored zip: they are the body of the answer.
@@ -34,6 +67,9 @@ pub(crate) enum ExportedItem {
 pub(crate) struct ReadArchive {
     /// Its key.
     pub key: Key,
+    /// True to read it from the shared bucket where it is not stored here. Those bytes are not verified.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
 }
 
 request!(ReadArchive, "zip");
@@ -62,6 +98,8 @@ pub enum ImportState {
     Refused,
     /// Other content is pinned under the key.
     Conflict,
+    /// The shared bucket has pinned other content under the key, which counts: the import is refused, with `force` too.
+    Overruled,
     /// The same content is on disk, in whatever packing, or a later revision of the same moving version.
     Stored,
     /// It would be stored.

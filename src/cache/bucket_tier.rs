@@ -47,7 +47,7 @@ const UNDECIDED_RETRY_AFTER: Duration = Duration::from_secs(5);
 pub struct BucketTier {
     bucket: Arc<Bucket>,
     pub(super) archives: SharedArchives,
-    documents: SharedDocuments,
+    pub(super) documents: SharedDocuments,
     sources: SharedSources,
     durable: Durability,
     arbiter: Arbiter,
@@ -58,7 +58,7 @@ pub struct BucketTier {
     /// Concurrent uploads.
     uploads: usize,
     lone_pins: LonePins,
-    clock: Clock,
+    pub(super) clock: Clock,
 }
 
 /// The bucket as an operator sees it.

@@ -6,6 +6,7 @@ use tokio::time::timeout_at;
 
 use super::{
     BackgroundTasks, BucketTier, CacheFailure, DocumentTiers, ImportError,
+    bucket_import::import_document,
     circle::wait_beside,
     document_tiers::{DocumentChange, DocumentImport, DocumentPlace},
     negative_cache::NegativeCache,
@@ -176,11 +177,19 @@ impl DocumentCache {
     /// Imports a document from another mirror, unless a newer one is stored.
     ///
     /// # Errors
-    /// `Invalid` when the body does not have the digest of its meta; `NoRoom` and `Io` when it cannot be stored.
+    /// `Invalid` when the body does not have the digest of its meta; `NoRoom` and `Io` when it cannot be stored; `Bucket` when it is
+    /// stored, and the bucket does not get it.
     pub async fn import(&self, key: &Key, document: Document) -> Result<DocumentImport, ImportError> {
         let outcome = self.tiers.import(key, document).await?;
         if outcome != DocumentImport::Older {
             self.failures.forget(key);
+        }
+        if let Some(bucket) = self.bucket.clone()
+            && let Some(stored) = self.tiers.peek(key).await
+        {
+            let key = key.clone();
+            let written = async move { import_document(&bucket, &key, &stored).await };
+            self.tasks.ask_bucket(Box::pin(written)).await?;
         }
         Ok(outcome)
     }

@@ -4,10 +4,12 @@ use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
-use tokio_util::task::TaskTracker;
+use jiff::Timestamp;
 
 use super::{
-    ArchiveTiers, PinRecords, Pinning,
+    ArchiveTiers, BackgroundTasks, BucketTier, PinRecords, Pinning,
+    bucket_import::BucketImport,
+    bucket_tier::pin_of,
     fill::FillContext,
     negative_cache::NegativeCache,
     pins::{ImportPinError, PinConflict},
@@ -16,25 +18,26 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    entry::{Digest, ExportedArchive, Meta, Pin, Verified},
+    entry::{Digest, ExportedArchive, Meta, Verified},
     origin::{Verify, VerifyError},
-    storage::disk::{PinState, Spool},
+    shared::BucketError,
+    storage::disk::Spool,
     value::memory_budget::MemoryShortage,
 };
 
 /// Imports archives into the tiers.
 pub struct ArchiveImporter {
     tiers: Arc<ArchiveTiers>,
-    /// For what is imported, where there is a bucket: it is uploaded, and the bucket decides on its pin then.
-    upload: Option<PinState>,
+    /// Decides on what is imported, where there is one, and gets it.
+    bucket: Option<Arc<BucketTier>>,
     pins: PinRecords,
     failures: NegativeCache,
     max_archive_bytes: u64,
     clock: Clock,
-    tasks: TaskTracker,
+    tasks: BackgroundTasks,
 }
 
-/// Why something is not imported. Nothing has changed then.
+/// Why something is not imported.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// It differs from its description, or is not good.
@@ -43,6 +46,12 @@ pub enum ImportError {
     /// Other content is pinned under the key.
     #[error("other content was first seen here under this version")]
     Conflict,
+    /// The bucket has pinned other content under the key, on the word of another mirror: that counts.
+    #[error("the bucket has other content under this version, which counts")]
+    Overruled,
+    /// The bucket cannot be asked. What was stored here until then stays.
+    #[error("the shared bucket cannot be used: {0}")]
+    Bucket(#[from] BucketError),
     /// There is no room for it.
     #[error("there is no room for it in the cache")]
     NoRoom,
@@ -89,12 +98,12 @@ impl ArchiveImporter {
     pub(super) fn new(context: &FillContext) -> Self {
         Self {
             tiers: context.tiers.clone(),
-            upload: context.bucket.as_ref().map(|_| PinState::LocalOnly),
+            bucket: context.bucket.clone(),
             pins: context.pins.clone(),
             failures: context.failures.clone(),
             max_archive_bytes: context.limits.max_size.0,
             clock: context.clock.clone(),
-            tasks: context.tasks.tracker.clone(),
+            tasks: context.tasks.clone(),
         }
     }
 
@@ -126,15 +135,26 @@ impl ArchiveImporter {
         }
         let (spool, verified) = self.receive(&exported, body, verify).await?;
         let now = self.clock.now();
-        let meta = Meta { stored_at: exported.stored_at.min(now), verified: verified.clone(), ..exported };
-        let first_seen = first_seen.min(now);
-        let pin = Pin { key: key.clone(), digest: meta.digest, len: meta.len, first_seen, verified };
-        if pinning == Pinning::Pinned {
-            // Compares once more: a request may have pinned the version while the bytes arrived.
-            self.pins.settle_import(pin, on_conflict).await?;
-        }
-        let stored_at = meta.stored_at;
-        self.tiers.replace(&key, spool, meta, self.upload).await?;
+        // With a bucket, it is new now: an earlier removal that is read later leaves it alone. Revisions are compared by age.
+        let is_new = self.bucket.is_some() && pinning == Pinning::Pinned;
+        let date = |date: Timestamp| if is_new { now } else { date.min(now) };
+        let stored_at = date(exported.stored_at);
+        let meta = Meta { stored_at, verified, ..exported };
+        let pin = (pinning == Pinning::Pinned).then(|| pin_of(&key, date(first_seen), &meta));
+        let (spool, meta, upload) = match self.bucket.clone() {
+            Some(bucket) => {
+                let import = BucketImport { bucket, pins: self.pins.clone(), key: key.clone(), meta, on_conflict };
+                self.tasks.ask_bucket(Box::pin(import.settle(spool, pin))).await?
+            }
+            None => {
+                if let Some(pin) = pin {
+                    // Compares once more: a request may have pinned the version while the bytes arrived.
+                    self.pins.settle_import(pin, on_conflict).await?;
+                }
+                (spool, meta, None)
+            }
+        };
+        self.tiers.replace(&key, spool, meta, upload).await?;
         self.failures.forget(&key);
         if let Pinning::Revision { prefix } = pinning {
             self.tiers.supersede(&key, &prefix, stored_at).await;
@@ -151,7 +171,7 @@ impl ArchiveImporter {
     ) -> Result<(Spool, Verified), ImportError> {
         let spool = self.tiers.open_spool(Some(exported.len)).await.ok_or(ImportError::NoRoom)?;
         let (progress_writer, spool_view) = growing_spool(spool.file());
-        let writer = SpoolWriter::start(&self.tasks, spool, ProgressListeners::none());
+        let writer = SpoolWriter::start(&self.tasks.tracker, spool, ProgressListeners::none());
         let mut body = std::pin::pin!(body);
         let mut len = 0;
         while let Some(chunk) = body.next().await {

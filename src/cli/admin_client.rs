@@ -77,6 +77,14 @@ impl AdminRefusal {
     }
 }
 
+/// The error with which a command ends that cannot go on without the shared bucket.
+pub(super) fn without_bucket(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<AdminRefusal>() {
+        Some(AdminRefusal { code: ErrorCode::Bucket, message }) => Unavailable(message.clone()).into(),
+        _ => error,
+    }
+}
+
 /// A connection to the mirror that is administered.
 pub(super) struct AdminClient {
     client: Client,
@@ -340,7 +348,8 @@ impl AdminClient {
     /// # Errors
     /// As [`AdminClient::call`].
     pub(super) async fn read_archive(&self, request: &ReadArchive) -> anyhow::Result<Response> {
-        self.send(request, IDLE_TIMEOUT).await
+        // The bucket is asked for some time.
+        self.send(request, if request.shared { BULK_TIMEOUT } else { IDLE_TIMEOUT }).await
     }
 
     /// Opens an archive of everything that is published.

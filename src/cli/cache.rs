@@ -8,7 +8,10 @@ use std::{
 use clap::{Args, Subcommand};
 
 use super::{UsageError, admin_args::AdminArgs, fleet::FleetArgs, print};
-use crate::{admin_api::InventoryOrder, value::Period};
+use crate::{
+    admin_api::{ExportArchives, InventoryOrder},
+    value::Period,
+};
 
 mod block;
 mod bundle;
@@ -54,6 +57,29 @@ Examples:
 
 A blocked version is 403 with the reason, in every dialect and under every name; lists leave it out, and latest is the
 highest stable version below it. A commit is blocked where a blocked tag points at it. Nothing is removed.";
+
+const BUNDLE_EXPORT_HELP: &str = "\
+Without --shared, the bundle has what this mirror has stored. With it, and with [shared], it also has every version that
+the bucket has and this mirror does not, the later of both lists, and the sources of the bucket. That costs a request for
+each 1,000 versions, lists and sources of the bucket, one for each selected version that is not stored here, one for each
+list, and the download of each zip, which passes through this mirror and is not stored. A zip that is damaged or missing in
+the bucket is named and left out.
+
+Examples:
+  srm-mirror cache export monday.tar 'devsapp/*'
+  srm-mirror cache export monday.tar --shared
+
+Exit codes: 0 all of it; 1 nothing matches, or something is left out; 64 bad input; 69 the bucket or the mirror cannot be
+used, and there is no bundle.";
+
+const BUNDLE_IMPORT_HELP: &str = "\
+With [shared], the bucket decides on each zip, and what is imported is uploaded. A zip of which the bucket has other content
+is named and not imported, with --force too, and the rest is imported. It costs a request for each zip before the import,
+and one for each zip and two for each list in it.
+
+Example: srm-mirror cache import monday.tar --dry-run
+
+Exit codes: 0 done; 1 something is not imported; 64 the bundle is invalid; 69 the bucket or the mirror cannot be used.";
 
 /// Show what is stored, and change it
 #[derive(Debug, Args)]
@@ -205,13 +231,16 @@ enum CacheAction {
         cache: AdminArgs,
     },
     /// Write zips, release lists, digests and sources of names into one file, for a mirror without internet
-    #[command(after_help = "Example: srm-mirror cache export monday.tar 'devsapp/*'")]
+    #[command(after_help = BUNDLE_EXPORT_HELP)]
     Export {
         /// The file to write
         file: PathBuf,
         /// The zips to export [default: all]
         #[arg(value_parser = pattern)]
         pattern: Option<String>,
+        /// Also export what only the shared bucket has; see below for what it costs
+        #[arg(long)]
+        shared: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -219,7 +248,7 @@ enum CacheAction {
         cache: AdminArgs,
     },
     /// Import what another mirror has exported; every byte is checked before anything changes
-    #[command(after_help = "Example: srm-mirror cache import monday.tar --dry-run")]
+    #[command(after_help = BUNDLE_IMPORT_HELP)]
     Import {
         /// The file to read
         file: PathBuf,
@@ -331,7 +360,9 @@ impl CacheCommand {
             CacheAction::Block { pattern, reason, json, cache } => block::set(&cache, pattern, reason, json),
             CacheAction::Unblock { pattern, json, cache } => block::remove(&cache, pattern, json),
             CacheAction::Blocks { json, cache } => block::list(&cache, json),
-            CacheAction::Export { file, pattern, json, cache } => export::run(&cache, &file, pattern, json),
+            CacheAction::Export { file, pattern, shared, json, cache } => {
+                export::run(&cache, &file, ExportArchives { pattern, shared }, json)
+            }
             CacheAction::Import { file, force, confirm, cache } => import::run(&cache, &file, force, &confirm),
             CacheAction::Lock { pattern, file, json, cache } => lock::run(&cache, pattern, &file, json),
         }

@@ -3,9 +3,7 @@
 
 use std::{io, sync::Arc};
 
-use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use tokio::sync::oneshot;
 
 use super::{RegistryError, keys::document_key};
 use crate::{
@@ -80,7 +78,7 @@ impl SourceSharing {
     pub async fn find(&self, name: &PackageName, dialect: DialectName) -> Result<Option<RecordedSource>, BucketError> {
         let bucket = self.bucket.clone();
         let name = name.folded();
-        self.ask(Box::pin(async move { bucket.sources().find(&name, dialect).await })).await
+        self.cache.ask_bucket(Box::pin(async move { bucket.sources().find(&name, dialect).await })).await
     }
 
     /// Records a source that a search has found, unless another one is recorded.
@@ -95,7 +93,7 @@ impl SourceSharing {
         let own = found.record();
         let bucket = self.bucket.clone();
         let source = own.clone();
-        let recorded = self.ask(Box::pin(async move { bucket.sources().record(&source).await })).await;
+        let recorded = self.cache.ask_bucket(Box::pin(async move { bucket.sources().record(&source).await })).await;
         match recorded {
             Ok(winner) => {
                 let is_own = winner.upstream == own.upstream;
@@ -142,7 +140,7 @@ impl SourceSharing {
 
     async fn set_all(&self, sources: Vec<RecordedSource>, mode: SetMode) -> Result<(), SetSourceError> {
         let bucket = self.bucket.clone();
-        self.ask(Box::pin(async move { bucket.sources().set(&sources, mode).await.map(drop) })).await
+        self.cache.ask_bucket(Box::pin(async move { bucket.sources().set(&sources, mode).await.map(drop) })).await
     }
 
     /// Records a source in the bucket that is recorded here alone, or comes from a bundle. Returns the one that counts.
@@ -159,7 +157,7 @@ impl SourceSharing {
             }
             Ok(bucket.sources().record(&own).await?)
         };
-        self.ask(Box::pin(share)).await
+        self.cache.ask_bucket(Box::pin(share)).await
     }
 
     /// What operators have set on any mirror, and is not recorded here yet.
@@ -208,21 +206,6 @@ impl SourceSharing {
     /// When it cannot be written.
     pub async fn set_shared(&self, sources: Vec<RecordedSource>) -> io::Result<()> {
         self.cache.disk().sources().set_shared(sources).await
-    }
-
-    /// Asks on the runtime of the app: no request is on a connection whose runtime is sending. It goes on when the caller
-    /// leaves.
-    async fn ask<T, E>(&self, request: BoxFuture<'static, Result<T, E>>) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<BucketError> + Send + 'static,
-    {
-        let (answer, answered) = oneshot::channel();
-        self.cache.spawn(async move {
-            // The caller may have left.
-            let _ = answer.send(request.await);
-        });
-        answered.await.unwrap_or_else(|_| Err(BucketError::TimedOut.into()))
     }
 }
 

@@ -16,8 +16,11 @@ use super::{
 };
 use crate::{
     admin_api::{ImportState, ImportedState},
-    cache::{ArchiveAnswer, Cache, DocumentImport, ImportError, Object, PinConflict, Pusher, Removals},
-    entry::{Document, DocumentMeta, ExportedArchive, ExportedDocument, Key},
+    cache::{
+        ArchiveAnswer, BucketError, BucketReader, Cache, DocumentImport, ImportError, Object, PinConflict, Pusher,
+        Removals,
+    },
+    entry::{Document, DocumentMeta, ExportedArchive, ExportedDocument, Key, Pin},
     origin::Verify,
     package::{
         BranchHead, MovingHead, PackageId, Release, Releases, Repository, RepositoryBranches, RepositoryTags, Version,
@@ -28,7 +31,7 @@ use crate::{
 /// Exports what is stored, and imports what another mirror exported; uploads to the shared bucket, and has archives for other
 /// nodes of a fleet.
 pub struct Transfer {
-    cache: Arc<Cache>,
+    pub(super) cache: Arc<Cache>,
     upstreams: Upstreams,
     documents: Arc<PackageDocuments>,
     verify: Arc<dyn Verify>,
@@ -88,9 +91,7 @@ impl Transfer {
 
     /// A stored document; `None` when it is absent, unreadable or not UTF-8.
     pub async fn export_document(&self, key: &Key) -> Option<ExportedDocument> {
-        let document = self.cache.document_tiers().peek(key).await?;
-        let body = String::from_utf8(document.body.to_vec()).ok()?;
-        Some(ExportedDocument { key: key.clone(), meta: (*document.meta).clone(), body })
+        exported_document(key, &self.cache.document_tiers().peek(key).await?)
     }
 
     /// The stored archive of a key. Reading it changes neither the eviction order nor any counter.
@@ -104,12 +105,18 @@ impl Transfer {
     /// What [`Transfer::import`] would do with an archive.
     ///
     /// # Errors
-    /// When pins or metadata cannot be read.
-    pub async fn plan(&self, archive: &ExportedArchive) -> io::Result<ImportState> {
+    /// `Io` when pins or metadata cannot be read, `Bucket` when the shared bucket cannot be asked.
+    pub async fn plan(&self, archive: &ExportedArchive) -> Result<ImportState, ImportError> {
+        if !self.accepts_archive(archive) {
+            return Ok(ImportState::Refused);
+        }
+        let is_other = |pin: &Pin| pin.verified.manifest != archive.meta.verified.manifest;
+        if self.shared_pin(&archive.key).await?.is_some_and(|pin| is_other(&pin)) {
+            return Ok(ImportState::Overruled);
+        }
         let pin = self.cache.pins().get(&archive.key).await.map_err(io::Error::other)?;
         Ok(match pin {
-            _ if !self.accepts_archive(archive) => ImportState::Refused,
-            Some(pin) if pin.verified.manifest != archive.meta.verified.manifest => ImportState::Conflict,
+            Some(pin) if is_other(&pin) => ImportState::Conflict,
             // Other packing of the same content is not imported: clients have seen the digest of what is stored.
             _ if self.cache.archive_tiers().is_on_disk(&archive.key).await => ImportState::Stored,
             _ if self.has_later_revision(archive).await? => ImportState::Stored,
@@ -117,8 +124,15 @@ impl Transfer {
         })
     }
 
+    /// What the shared bucket has pinned under the key of an archive, if there is a bucket.
+    async fn shared_pin(&self, key: &Key) -> Result<Option<Pin>, BucketError> {
+        let Some(bucket) = self.cache.bucket().cloned().filter(|_| is_pinned_key(key)) else { return Ok(None) };
+        let key = key.clone();
+        self.cache.ask_bucket(Box::pin(async move { BucketReader::new(bucket).pinned(&key).await })).await
+    }
+
     /// True when another revision of the same moving version is stored, and was fetched later: an import would replace it.
-    async fn has_later_revision(&self, archive: &ExportedArchive) -> io::Result<bool> {
+    pub(super) async fn has_later_revision(&self, archive: &ExportedArchive) -> io::Result<bool> {
         let Some((package, GitRef::Moving { version, .. })) = parse_archive_key(&archive.key) else { return Ok(false) };
         for key in self.cache.archive_tiers().revisions(&revision_prefix(&package, &version)).await? {
             let stored = self.cache.disk().inventory().meta(&key).await?;
@@ -154,7 +168,7 @@ impl Transfer {
         self.upstreams.contains(&package.upstream) && self.upstreams.hosted(package).is_none()
     }
 
-    fn accepts_archive(&self, archive: &ExportedArchive) -> bool {
+    pub(super) fn accepts_archive(&self, archive: &ExportedArchive) -> bool {
         let Some((package, reference)) = parse_archive_key(&archive.key) else { return false };
         let valid = match &reference {
             GitRef::Tag(tag) => is_tag(tag),
@@ -211,6 +225,12 @@ impl Transfer {
             DocumentImport::Older | DocumentImport::OlderThanMemory => ImportedState::Older,
         })
     }
+}
+
+/// A document as bundles have it; `None` when it is not UTF-8.
+pub(super) fn exported_document(key: &Key, document: &Document) -> Option<ExportedDocument> {
+    let body = String::from_utf8(document.body.to_vec()).ok()?;
+    Some(ExportedDocument { key: key.clone(), meta: (*document.meta).clone(), body })
 }
 
 /// True for a valid tag name: this mirror's own keys hold no other, an import may.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Bucket, BucketError,
+    Bucket, BucketError, ListedKey,
     blob_name::{BlobFolder, BlobName},
     bucket::ObjectBody,
     marks::{is_look_too_old, unmarked_name},
@@ -101,6 +101,17 @@ impl SharedArchives {
     pub async fn find(&self, key: &Key) -> Result<Option<Claim>, BucketError> {
         let found = self.bucket.get(&ObjectName::claim(key), MAX_DESCRIPTION_BYTES).await?;
         found.map(|object| parse::<Claim>(&object.bytes, |claim| &claim.key, key)).transpose()
+    }
+
+    /// Reads a listed claim; `None` where it was forgotten since. One request.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked; `Damaged` where it is not the claim that its name says.
+    pub async fn listed(&self, listed: &ListedKey) -> Result<Option<Claim>, BucketError> {
+        let name = ObjectName::listed(listed.name.clone());
+        let Some(found) = self.bucket.get(&name, MAX_DESCRIPTION_BYTES).await? else { return Ok(None) };
+        let claim = serde_json::from_slice::<Claim>(&found.bytes).ok();
+        claim.filter(|claim| ObjectName::claim(&claim.key) == name).map(Some).ok_or(BucketError::Damaged)
     }
 
     /// Pins content, unless a mirror has pinned other content before. One request where it is new.

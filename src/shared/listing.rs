@@ -7,7 +7,9 @@ use rusty_s3::actions::{ListObjectsV2, list_objects_v2::ListObjectsContent};
 use super::{
     Bucket, BucketError, BucketOperation,
     bucket::{again, sign},
+    object_name::ObjectName,
 };
+use crate::entry::Key;
 
 /// Most objects of a page: more are never sent by a service.
 const MAX_PAGE_OBJECTS: usize = 1000;
@@ -59,6 +61,61 @@ impl Bucket {
         let answer = answer.await?.ok_or(BucketError::Status(StatusCode::NOT_FOUND.as_u16()))?;
         let page = parse_page(&answer.bytes, &self.prefix, &beginning, after.as_deref());
         Ok(ObjectPage { answered_at: answer.answered_at, ..page.ok_or(BucketError::Damaged)? })
+    }
+}
+
+/// A folder whose objects are named by keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFolder {
+    /// Which zips there are.
+    Claims,
+    /// Lists, releases, branches.
+    Documents,
+    /// Recorded sources: dialect and name.
+    Sources,
+}
+
+/// Some of the keys that a folder has objects of, in the order of the objects' names.
+#[derive(Debug)]
+pub struct KeyPage {
+    /// The keys.
+    pub keys: Vec<ListedKey>,
+    /// After which object the next page begins; `None` where there is none.
+    pub next: Option<String>,
+}
+
+/// An object that is named by a key.
+#[derive(Clone, Debug)]
+pub struct ListedKey {
+    /// The object's name, without the configured prefix.
+    pub name: String,
+    /// The key; `None` where the object must be read to know it.
+    pub key: Option<Key>,
+}
+
+impl KeyFolder {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Claims => "claims",
+            Self::Documents => "documents",
+            Self::Sources => "sources",
+        }
+    }
+}
+
+impl Bucket {
+    /// Lists at most 1,000 of the keys of a folder: those after the object `after`. One request.
+    ///
+    /// # Errors
+    /// As [`Bucket::list`].
+    pub async fn keys_after(&self, folder: KeyFolder, after: Option<&str>) -> Result<KeyPage, BucketError> {
+        let page = self.list(&format!("{}/", folder.name()), after).await?;
+        let next = page.objects.last().filter(|_| !page.is_last).map(|last| last.name.clone());
+        let keys = page
+            .objects
+            .into_iter()
+            .map(|ListedObject { name, .. }| ListedKey { key: ObjectName::key_in(folder.name(), &name), name });
+        Ok(KeyPage { keys: keys.collect(), next })
     }
 }
 

@@ -64,6 +64,28 @@ impl ObjectName {
         Self(format!("probe/{id}"))
     }
 
+    /// The key that an object of a folder is of, by the object's name; `None` for another name, and for one that has the digest
+    /// of its key.
+    pub(super) fn key_in(folder: &str, name: &str) -> Option<Key> {
+        let encoded = name.strip_prefix(folder)?.strip_prefix('/')?.strip_suffix(".json")?;
+        if encoded.strip_prefix('=').is_some_and(|digest| digest.parse::<Digest>().is_ok()) {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(encoded.len());
+        let mut left = encoded.bytes();
+        while let Some(byte) = left.next() {
+            bytes.push(match byte {
+                b'=' => {
+                    let digits = [left.next()?, left.next()?];
+                    u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+                }
+                byte => byte,
+            });
+        }
+        let key = Key::new(String::from_utf8(bytes).ok()?);
+        (Self::of_key(folder, &key).as_str() == name).then_some(key)
+    }
+
     /// The name as text.
     pub(super) fn as_str(&self) -> &str {
         &self.0
@@ -139,6 +161,7 @@ mod tests {
         let other = ObjectName::pin(&Key::new("a".repeat(2001)));
         assert!(one.as_str().len() < MAX_OBJECT_NAME_BYTES);
         assert_ne!(one, other);
+        assert_eq!(ObjectName::key_in("pins", one.as_str()), None);
     }
 
     proptest! {
@@ -146,6 +169,12 @@ mod tests {
         fn different_keys_have_different_names(keys in prop::collection::hash_set("[a.=/%ä]{1,8}", 2..40)) {
             let names: HashSet<_> = keys.iter().map(|key| ObjectName::pin(&Key::new(key.as_str()))).collect();
             prop_assert_eq!(names.len(), keys.len());
+        }
+
+        #[test]
+        fn a_name_leads_back_to_its_key(text in "[a.=/%ä0-9F]{1,12}") {
+            let key = Key::new(text);
+            prop_assert_eq!(ObjectName::key_in("claims", ObjectName::claim(&key).as_str()), Some(key));
         }
     }
 }

@@ -36,6 +36,23 @@ impl Patience {
     }
 }
 
+/// Sends a request again while the bucket fails, for some seconds; for tasks that move between threads.
+///
+/// # Errors
+/// The last one.
+pub async fn with_patience<T, F>(mut request: impl FnMut() -> F) -> Result<T, BucketError>
+where
+    F: Future<Output = Result<T, BucketError>>,
+{
+    let mut patience = Patience::default();
+    loop {
+        match request().await {
+            Ok(value) => return Ok(value),
+            Err(error) => patience.wait(error).await?,
+        }
+    }
+}
+
 /// Sends a request again while the bucket fails, for some seconds.
 pub(super) async fn patiently<T>(mut request: impl AsyncFnMut() -> Result<T, BucketError>) -> Result<T, BucketError> {
     let mut patience = Patience::default();

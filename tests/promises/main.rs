@@ -34,6 +34,7 @@ mod access;
 mod audit;
 mod bad_day;
 mod broken_uploads;
+mod bucket_bundles;
 mod bucket_garbage;
 mod bucket_lists;
 mod bucket_trouble;

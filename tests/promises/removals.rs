@@ -41,14 +41,14 @@ async fn remove(mirror: &Mirror, pattern: &str, forget: bool) {
 }
 
 /// Tells all mirrors that an operator of another one has forgotten a package at this time: the list has nothing else.
-fn tell(bucket: &TestBucket, pattern: &str, at: Timestamp) {
+pub fn tell(bucket: &TestBucket, pattern: &str, at: Timestamp) {
     let removal = json!({"pattern": pattern, "forget": true, "at": at, "by": "b".repeat(64)});
     let list = json!({"list": "a".repeat(64), "last": 1, "removals": [removal]});
     bucket.overwrite(REMOVALS, list.to_string());
 }
 
 /// Waits until a mirror has done this many removals of the list.
-async fn done(mirror: &Mirror, number: u64) {
+pub async fn done(mirror: &Mirror, number: u64) {
     let record = || std::fs::read_to_string(mirror.dir().join("removals.json")).unwrap_or_default();
     let done = || serde_json::from_str::<Value>(&record()).is_ok_and(|record| record["done"] == number);
     eventually("the removals are done", done).await;
@@ -211,7 +211,7 @@ async fn a_mirror_that_starts_with_nothing_does_no_earlier_removal() {
     let first = first_node(&forge, &bucket).await;
     in_bucket(&first, &bucket).await;
     first.stop().await;
-    // Of an import after the removal, the pin is older than the removal.
+    // The bucket still has a pin that is older than the removal.
     tell(&bucket, "devsapp/fc3", Timestamp::now());
     let gate = bucket.gate(Method::GET, "state/removals");
     let second = node(&forge, &bucket).start().await;

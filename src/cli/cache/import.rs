@@ -23,13 +23,13 @@ use super::{
 use crate::{
     admin_api::{
         CheckDocument, ImportArchive, ImportDocument, ImportSource, ImportState, ImportedSource, ImportedState,
-        PlanImport, ReadStats,
+        PlanImport, ReadStats, ReadStatus,
     },
     archive::ZipVerifier,
     cli::{
         FAILED, UsageError,
         admin_args::AdminArgs,
-        admin_client::{self, AdminClient},
+        admin_client::{self, AdminClient, without_bucket},
         byte_bar::ByteBar,
         escape_terminal, escape_terminal_lines, print,
     },
@@ -114,9 +114,16 @@ impl BundleImport<'_> {
         if !conflicts.is_empty() && !force {
             return Ok(self.output.end(FAILED, 0, "nothing was imported; --force replaces the pins"));
         }
+        let overruled: Vec<&BundledArchive> = zips.iter().filter(|zip| is(zip, ImportState::Overruled)).collect();
+        for zip in &overruled {
+            let key = zip.claim.key.as_str();
+            self.output.line("overruled", &format!("{key}: the bucket has other content, which counts; not imported"));
+        }
         let limit = self.client.call(&ReadStats {}).await?.disk.limit;
+        // What does not stay on disk is in the bucket.
+        let has_bucket = self.client.call(&ReadStatus {}).await?.shared.is_some();
         let needed = needed_bytes(zips.iter().map(|zip| &zip.claim));
-        if needed > limit {
+        if needed > limit && !has_bucket {
             let path = self.path.display();
             let needed = size(needed);
             let limit = ByteSize(limit);
@@ -125,13 +132,15 @@ impl BundleImport<'_> {
             );
             return Ok(self.output.end(FAILED, 0, &why));
         }
-        let wanted: Vec<&BundledArchive> = zips.iter().filter(|zip| !is(zip, ImportState::Stored)).collect();
+        let is_wanted = |zip: &&BundledArchive| !is(zip, ImportState::Stored) && !is(zip, ImportState::Overruled);
+        let wanted: Vec<&BundledArchive> = zips.iter().filter(is_wanted).collect();
         let bytes = size(wanted.iter().map(|zip| zip.claim.meta.len).sum());
-        let stored = zips.len() - wanted.len();
+        let stored = zips.len() - wanted.len() - overruled.len();
+        let code = if overruled.is_empty() { 0 } else { FAILED };
         if flags.dry_run {
             self.import_sources(true).await?;
             let text = format!("{} zips ({bytes}) would be imported, {stored} are here already", wanted.len());
-            return Ok(self.output.end(0, 0, &text));
+            return Ok(self.output.end(code, 0, &text));
         }
         if !conflicts.is_empty() && !flags.yes && !confirm("replace the pins?")? {
             return Ok(FAILED);
@@ -145,7 +154,7 @@ impl BundleImport<'_> {
         drop(bar);
         let documents = self.import_documents().await?;
         self.import_sources(false).await?;
-        let lost = self.lost().await?;
+        let lost = if has_bucket { 0 } else { self.lost().await? };
         let count = wanted.len();
         let mut text =
             format!("{count} zips ({bytes}) and {documents} documents imported; {stored} zips were here already");
@@ -153,7 +162,7 @@ impl BundleImport<'_> {
             let limit = ByteSize(limit);
             text += &format!("\n{lost} of the bundle are not stored: disk.limit is {limit}; raise it, or export fewer");
         }
-        Ok(self.output.end(if lost > 0 { FAILED } else { 0 }, count, &text))
+        Ok(self.output.end(if lost > 0 { FAILED } else { code }, count, &text))
     }
 
     /// Refuses a bundle with a zip or a document that this mirror cannot store.
@@ -178,7 +187,7 @@ impl BundleImport<'_> {
         let mut states = HashMap::new();
         for zips in self.bundle.zips.chunks(MAX_PLANNED_ZIPS) {
             let request = PlanImport(zips.iter().map(|zip| zip.claim.clone()).collect());
-            let planned = self.client.collect(&request).await?;
+            let planned = self.client.collect(&request).await.map_err(without_bucket)?;
             states.extend(planned.into_iter().map(|planned| (planned.key, planned.state)));
         }
         Ok(states)
@@ -196,7 +205,7 @@ impl BundleImport<'_> {
         if let Some(kind) = read_error.get() {
             return Err(io::Error::from(*kind)).with_context(|| format!("cannot read {}", self.path.display()));
         }
-        sent.with_context(|| format!("import {}", claim.key)).map(drop)
+        sent.map_err(without_bucket).with_context(|| format!("import {}", claim.key)).map(drop)
     }
 
     /// Imports the documents; the number of those that were stored.
@@ -204,7 +213,7 @@ impl BundleImport<'_> {
         let mut stored = 0;
         for document in &self.bundle.documents {
             let imported = self.client.call(&ImportDocument(self.bundle.document(document)?)).await;
-            let imported = imported.with_context(|| format!("import {}", document.key))?;
+            let imported = imported.map_err(without_bucket).with_context(|| format!("import {}", document.key))?;
             stored += usize::from(imported.state == ImportedState::Stored);
         }
         Ok(stored)
@@ -215,6 +224,7 @@ impl BundleImport<'_> {
     async fn import_sources(&self, dry_run: bool) -> anyhow::Result<()> {
         for source in &self.bundle.sources {
             let imported = self.client.call(&ImportSource { source: source.clone(), dry_run }).await;
+            let imported = imported.map_err(without_bucket);
             let why = match imported.with_context(|| format!("import the source of {}", source.name))? {
                 ImportedSource::Recorded | ImportedSource::Known => continue,
                 ImportedSource::Different { local } => format!("{local} is recorded here and stays"),

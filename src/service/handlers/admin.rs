@@ -32,6 +32,7 @@ use crate::{
 };
 
 mod blocks;
+mod bucket_export;
 mod hosting;
 mod inventory;
 mod publisher;

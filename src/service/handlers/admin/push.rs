@@ -54,8 +54,6 @@ async fn prepare(
     names: &Arc<Names>,
     events: mpsc::Sender<PushEvent>,
 ) -> Result<(PushRun, PushEvent), AdminError> {
-    let no_bucket =
-        || AdminError::bad_request("this mirror shares no bucket: its configuration has no section [shared]");
     let pusher = registry.transfer().pusher().ok_or_else(no_bucket)?;
     let selection = selection(None)?;
     let count = |(zips, bytes): &mut (u64, u64), entry: InventoryEntry| {
@@ -67,6 +65,11 @@ async fn prepare(
     let sums = PushSums::default();
     let run = PushRun { registry: registry.clone(), names: names.clone(), pusher, selection, events, sums };
     Ok((run, PushEvent::Begin { zips, bytes }))
+}
+
+/// The refusal of a mirror without a bucket.
+pub(super) fn no_bucket() -> AdminError {
+    AdminError::bad_request("this mirror shares no bucket: its configuration has no section [shared]")
 }
 
 struct PushRun {

@@ -8,7 +8,7 @@ use http::Response;
 use parking_lot::Mutex;
 
 use super::{
-    AdminError, Input, drain,
+    AdminError, Input, bucket_export, drain,
     inventory::{INDEX_UNREADABLE, listed_items, selection},
     next_frame, one, with_type,
 };
@@ -24,6 +24,8 @@ use crate::{
     service::{SendMode, audit::Acts, zip_body::range_body},
 };
 
+/// Zips whose import is planned at once: each costs a request to the shared bucket, where there is one.
+const CONCURRENT_PLANS: usize = 16;
 /// Longest claim before the bytes of a zip.
 const MAX_CLAIM_BYTES: usize = 1 << 20;
 
@@ -31,10 +33,11 @@ const MAX_CLAIM_BYTES: usize = 1 << 20;
 /// Each is read when it is sent.
 pub(super) async fn export(
     registry: &Arc<Registry>,
-    names: &Names,
+    names: &Arc<Names>,
     request: ExportArchives,
 ) -> Result<impl Stream<Item = Result<ExportedItem, BodyError>> + use<>, AdminError> {
     let selection = selection(request.pattern.as_deref())?;
+    let of_bucket = selection.clone();
     let documents = registry.inventory().document_keys(&selection.of_any_version()).await;
     let documents = documents.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
     let sources = registry.sources().list().into_iter().filter_map(|source| {
@@ -60,6 +63,12 @@ pub(super) async fn export(
         }
     });
     let registry = registry.clone();
+    let shared = match request.shared {
+        true => Some(bucket_export::shared_items(&registry, of_bucket, names.clone(), packages.clone())?),
+        false => None,
+    };
+    // Those that the bucket confirms or replaces are among its items.
+    let documents = if shared.is_some() { Vec::new() } else { documents };
     let documents = stream::iter(documents).filter_map(move |key| {
         let registry = registry.clone();
         async move { registry.transfer().export_document(&key).await.map(ExportedItem::Document).map(Ok) }
@@ -68,11 +77,11 @@ pub(super) async fn export(
         let is_selected = packages.lock().contains(&package);
         async move { is_selected.then_some(Ok(ExportedItem::Source(source))) }
     });
-    Ok(zips.chain(documents).chain(sources))
+    Ok(zips.chain(documents).chain(stream::iter(shared).flatten()).chain(sources))
 }
 
 /// A package without the case of its name: recorded names have none.
-fn folded(package: &PackageId) -> String {
+pub(super) fn folded(package: &PackageId) -> String {
     format!("{}:{}", package.upstream, package.name.folded())
 }
 
@@ -80,6 +89,9 @@ fn folded(package: &PackageId) -> String {
 pub(super) async fn read_archive(registry: &Arc<Registry>, request: ReadArchive) -> Result<Response<Body>, AdminError> {
     let object = registry.transfer().open(&request.key).await;
     let Some(object) = object.map_err(|error| AdminError::storage("the zip cannot be read", error))? else {
+        if request.shared {
+            return bucket_export::read_shared(registry, request.key).await;
+        }
         return Err(AdminError::new(ErrorCode::NotStored, "this zip is no longer stored"));
     };
     let len = object.meta.len;
@@ -91,12 +103,11 @@ pub(super) async fn plan(
     registry: &Arc<Registry>,
     PlanImport(claims): PlanImport,
 ) -> Result<impl Stream<Item = PlannedImport> + use<>, AdminError> {
-    let mut planned = Vec::new();
-    for claim in claims {
-        let state = registry.transfer().plan(&claim).await;
-        let state = state.map_err(|error| AdminError::storage("the pins cannot be read", error))?;
-        planned.push(PlannedImport { key: claim.key, state });
-    }
+    let planned = stream::iter(claims).map(async |claim| {
+        let state = registry.transfer().plan(&claim).await.map_err(import_refused)?;
+        Ok::<_, AdminError>(PlannedImport { key: claim.key, state })
+    });
+    let planned: Vec<_> = planned.buffered(CONCURRENT_PLANS).try_collect().await?;
     Ok(stream::iter(planned))
 }
 
@@ -174,7 +185,8 @@ fn ensure_accepted(registry: &Registry, document: &ExportedDocument) -> Result<(
 fn import_refused(error: ImportError) -> AdminError {
     let code = match &error {
         ImportError::Invalid(_) => ErrorCode::InvalidImport,
-        ImportError::Conflict => ErrorCode::Conflict,
+        ImportError::Conflict | ImportError::Overruled => ErrorCode::Conflict,
+        ImportError::Bucket(_) => ErrorCode::Bucket,
         ImportError::NoRoom => ErrorCode::NoSpace,
         ImportError::NoMemory(_) => ErrorCode::NoMemory,
         ImportError::Io(cause) => {
