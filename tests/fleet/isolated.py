@@ -11,6 +11,7 @@ from collections import namedtuple
 from email.utils import parsedate_to_datetime
 
 from clients import Failed, Load, ask, at_once, await_
+from scene import NODES_NAME
 
 Promise = namedtuple("Promise", "name quick keep")
 PROMISES = []
@@ -19,6 +20,7 @@ Break = namedtuple("Break", "says configure seen_by")
 BREAKS = {
     "no-fleet": Break("no node knows the others", {"no-fleet"}, ["one-fetch", "kills"]),
     "other-forge": Break("node c has a forge with other content, and no bucket", {"other-forge"}, ["one-fetch", "pin-race"]),
+    "no-name": Break("the name has the address of one node", {"no-name"}, ["names"]),
     "no-bucket": Break("every node is alone", {"no-bucket"}, ["wiped-disk", "publications"]),
     "no-end": Break("no partition ends", {"no-end"}, ["partitions"]),
     "wrong-hour": Break("the clock is an hour off, not 5 minutes", {"wrong-hour"}, ["clock"]),
@@ -139,6 +141,31 @@ def _(scene):
     own = node.ask("/acme-wiped/flat/1.0.0")
     must(own.status == 200 and own.sha256 == digest, f"what was published: {own.status} {own.sha256}")
     return f"{len(scene.stored)} stored zips and a published one, {fetches} fetches"
+
+
+@promise("names")
+def _(scene):
+    """Nodes that are found by a name of DNS fetch once for all of them, also with one that has joined, and after one has left."""
+    figures = []
+    with scene.found_by_name():
+        for names in ("ab", "abc", "bc"):
+            scene.network.name(NODES_NAME, names[:1] if is_broken(scene, "no-name") else names)
+            members = [node for node in scene.nodes if node.name in names]
+            for node in scene.nodes:
+                if node not in members and node.is_running():
+                    node.stop()
+                elif node in members and not node.is_running():
+                    node.start()
+            all_known = lambda: all(node.status()["fleet"]["nodes"] == len(members) for node in members)  # noqa: B023, E731
+            await_(f"{len(members)} nodes to be known", all_known, 15)
+            package, addresses = scene.big(), [members[number % len(members)].address for number in range(30)]
+            with scene.slow_forge():
+                answers = at_once([lambda address=address: ask(address, package.path) for address in addresses])  # noqa: B023
+            wrong = [said for answer in answers if (said := answer.says(package))]
+            must(not wrong, f"{len(wrong)} of 30: {wrong[:3]}")
+            must(scene.fetches(package) == 1, f"{scene.fetches(package)} fetches by {names}")
+            figures.append(", ".join(names))
+    return f"1 fetch for 30 clients by each of: {'; '.join(figures)}"
 
 
 @promise("pin-race", quick=False)

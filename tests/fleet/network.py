@@ -58,7 +58,8 @@ class Network:
         for machine in (*MACHINES, "switch"):
             subprocess.run(["ip", "netns", "delete", machine], capture_output=True)
         subprocess.run(["ip", "link", "delete", "eth0"], capture_output=True)
-        subprocess.run(["umount", "/run/netns"], capture_output=True)
+        for mounted in ("/etc/hosts", "/etc/nsswitch.conf", "/run/netns"):
+            subprocess.run(["umount", mounted], capture_output=True)
 
     def _plug(self, machine, address, ip):
         """Gives a machine its address, on a cable to the bridge."""
@@ -82,6 +83,17 @@ class Network:
         """How many packets these machines have lost."""
         said = [must(*inside(one), "nft", "list", "counter", "inet", "cut", "lost").split() for one in machines]
         return sum(int(words[words.index("packets") + 1]) for words in said)
+
+    def name(self, name, machines):
+        """From now on, a name has the addresses of these machines, for every program of this run."""
+        hosts = "127.0.0.1 localhost\n" + "".join(f"{MACHINES[machine]} {name}\n" for machine in machines)
+        for file, text in (("hosts", hosts), ("nsswitch.conf", "hosts: files\n")):
+            own = f"/run/netns/.{file}"
+            is_new = not os.path.exists(own)
+            with open(own, "w") as out:
+                out.write(text)
+            if is_new:
+                must("mount", "--bind", own, f"/etc/{file}")
 
     def rate(self, bits):
         """Limits what the forge sends, bits a second; None is no limit."""
