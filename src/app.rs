@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -365,7 +366,7 @@ impl App {
             audit.iter().for_each(|audit| audit.flush(AUDIT_FLUSH_WAIT));
         };
         // An error is a panic, which has been reported.
-        let _ = tokio::task::spawn_blocking(finish).await;
+        let _ = crate::blocking::spawn_blocking(finish).await;
         self.cache.disk().close().await?;
         Ok(())
     }
@@ -390,13 +391,13 @@ async fn reopen_on_request(audit: Option<AuditLog>, reload: ReloadHandle) {
 
 /// Reads what the operator has blocked.
 async fn open_blocks(dir: PathBuf) -> anyhow::Result<Arc<Blocks>> {
-    Ok(Arc::new(tokio::task::spawn_blocking(move || Blocks::open(&dir)).await??))
+    Ok(Arc::new(crate::blocking::spawn_blocking(move || Blocks::open(&dir)).await??))
 }
 
 async fn open_disk(config: &Config, dir: PathBuf, addresses: &[SocketAddr]) -> anyhow::Result<Arc<Disk>> {
     let section = disk::Config { uploads: config.shared.is_some(), ..config.disk.clone() };
     let name = dir.display().to_string();
-    let disk = match tokio::task::spawn_blocking(move || Disk::open(&section, &dir)).await? {
+    let disk = match crate::blocking::spawn_blocking(move || Disk::open(&section, &dir)).await? {
         // Other errors are not about the directory's path but about another process, the format or the limit.
         Err(error @ OpenError::Io { .. }) => {
             let hint = format!("the cache directory {name} cannot be used; name another with --cache-dir or disk.dir");
@@ -411,4 +412,14 @@ async fn open_disk(config: &Config, dir: PathBuf, addresses: &[SocketAddr]) -> a
 /// An identifier of this process for `Via` (RFC 9110 §7.6.3), different in every mirror.
 fn instance_id() -> String {
     Digest::unique().to_string()[..12].to_owned()
+}
+
+/// Runs a task until `background` is cancelled. Boxed: Tokio's code for a task is compiled once for all of these.
+fn spawn_background(
+    tasks: &TaskTracker,
+    background: &CancellationToken,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    let task: BoxFuture<'static, ()> = Box::pin(task);
+    tasks.spawn(background.clone().run_until_cancelled_owned(task));
 }

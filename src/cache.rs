@@ -351,6 +351,8 @@ impl Cache {
     /// Runs a task beside the requests, as fills and revalidations are: on the runtime of the app, waited for at shutdown.
     /// The task must end by itself.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        // Boxed: Tokio's code for a task is compiled once for all of these.
+        let task: BoxFuture<'static, ()> = Box::pin(task);
         self.tasks.spawn(task);
     }
 

@@ -50,6 +50,7 @@ pub(crate) mod admin_api;
 pub mod app;
 pub mod archive;
 pub(crate) mod atomic_file;
+pub(crate) mod blocking;
 pub mod cache;
 pub mod cli;
 pub mod clock;

@@ -248,7 +248,7 @@ impl Tokens {
     pub(super) fn list(&self) -> Vec<Arc<TokenRecord>> {
         let table = self.table.load();
         let mut records: Vec<_> = table.accounts.iter().map(|account| account.record.clone()).collect();
-        records.sort_by(|one, other| one.name.cmp(&other.name));
+        records.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         records
     }
 

@@ -33,7 +33,7 @@ pub(super) async fn open(
     };
     let clock = clock.clone();
     let open = move || Access::open(&section, &dir, clock, &key_source, certificate_use, shared);
-    Ok(Arc::new(tokio::task::spawn_blocking(open).await??))
+    Ok(Arc::new(crate::blocking::spawn_blocking(open).await??))
 }
 
 /// The accounts that all mirrors of a bucket have in common, until `background` is cancelled.
@@ -52,6 +52,6 @@ pub(super) async fn write_uses(running: Arc<ArcSwap<RunningService>>) {
         tokio::time::sleep(TOKEN_USE_INTERVAL).await;
         let access = running.load().access.clone();
         // An error is a panic, which has been reported, or the end of the runtime.
-        let _ = tokio::task::spawn_blocking(move || access.account_changes().save_uses()).await;
+        let _ = crate::blocking::spawn_blocking(move || access.account_changes().save_uses()).await;
     }
 }

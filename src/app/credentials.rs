@@ -81,6 +81,6 @@ pub(super) async fn read_files_on_change(running: Arc<ArcSwap<RunningService>>, 
         let upstreams = running.load().online_upstreams();
         let read = move || upstreams.values().for_each(|upstream| upstream.read_credential_files(reading));
         // An error is a panic, which has been reported, or the end of the runtime.
-        let _ = tokio::task::spawn_blocking(read).await;
+        let _ = crate::blocking::spawn_blocking(read).await;
     }
 }

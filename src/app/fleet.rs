@@ -10,7 +10,7 @@ use reqwest::Certificate;
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::RunningService;
+use super::{RunningService, spawn_background};
 use crate::{
     cache::{Cache, FleetTier},
     config::Config,
@@ -82,10 +82,10 @@ pub(super) fn spawn_fleet(config: &Config, cache: &Cache, tasks: &TaskTracker, b
             of_task.tell_changed().await;
         }
     };
-    tasks.spawn(background.clone().run_until_cancelled_owned(tell));
-    tasks.spawn(background.clone().run_until_cancelled_owned(follow_files(section.clone(), fleet.clone())));
+    spawn_background(tasks, background, tell);
+    spawn_background(tasks, background, follow_files(section.clone(), fleet.clone()));
     if let Some(discovery) = NodeDiscovery::of(section) {
-        tasks.spawn(background.clone().run_until_cancelled_owned(follow_name(discovery, section.refresh.0, fleet)));
+        spawn_background(tasks, background, follow_name(discovery, section.refresh.0, fleet));
     }
 }
 
@@ -121,7 +121,7 @@ async fn follow_files(section: FleetConfig, fleet: Arc<FleetTier>) {
         sleep(section.refresh.0).await;
         let connections = fleet.connections().clone();
         let path = section.ca_file.clone();
-        let read = tokio::task::spawn_blocking(move || connections.reload(|| authorities_again(path.as_deref())));
+        let read = crate::blocking::spawn_blocking(move || connections.reload(|| authorities_again(path.as_deref())));
         match read.await {
             Ok(Ok(read)) => {
                 last_failure = None;

@@ -5,11 +5,13 @@ use std::{fmt, fs::File, future::pending, io, os::unix::fs::FileExt as _, sync::
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream, stream::BoxStream};
-use tokio::{runtime::Handle, task::spawn_blocking, time::timeout};
+use tokio::{runtime::Handle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::spawn_background;
 use crate::{
     archive::ZipVerifier,
+    blocking::spawn_blocking,
     cache::Cache,
     clock::ClockReading,
     config::Config,
@@ -70,7 +72,7 @@ pub(super) async fn open(
             }
             Err(_) => tracing::warn!("the mirror starts while it still copies the records of published packages"),
         }
-        tasks.spawn(background.clone().run_until_cancelled_owned(follow(follower, listener)));
+        spawn_background(tasks, background, follow(follower, listener));
     }
     Ok(Some(hosted))
 }

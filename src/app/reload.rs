@@ -162,7 +162,7 @@ impl Reloader {
     async fn load_and_apply(&self) -> Result<ReloadReport, ReloadError> {
         let own = self.own.upgrade().ok_or(ReloadError::NoSource)?;
         // Reads files, and builds clients whose certificates are read from files.
-        let applied = tokio::task::spawn_blocking(move || {
+        let applied = crate::blocking::spawn_blocking(move || {
             let source = own.source.get().ok_or(ReloadError::NoSource)?;
             let loaded = source().map_err(|error| ReloadError::Invalid(error.to_string()))?;
             own.apply(loaded).map_err(|error| ReloadError::Invalid(error.to_string()))

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{RunningService, shared::STATE_ATTEMPTS};
+use super::{RunningService, shared::STATE_ATTEMPTS, spawn_background};
 use crate::{
     cache::{Cache, Removals, StoredRemovals},
     shared::{Bucket, StateWrite},
@@ -43,7 +43,7 @@ pub(super) fn spawn_removal_sharing(
             listener.due(removals.changed()).await;
         }
     };
-    tasks.spawn(background.clone().run_until_cancelled_owned(follow));
+    spawn_background(tasks, background, follow);
 }
 
 /// Does the removals that are due. At `nothing_at` this mirror had nothing, so it need not do those before. At `looked_at`, by
@@ -101,5 +101,5 @@ async fn blocking<T: Send + 'static>(
 ) -> anyhow::Result<T> {
     let removals = removals.clone();
     let list = list.clone();
-    Ok(tokio::task::spawn_blocking(move || work(&removals, &list)).await??)
+    Ok(crate::blocking::spawn_blocking(move || work(&removals, &list)).await??)
 }

@@ -6,7 +6,10 @@ use anyhow::Context as _;
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::fleet::{self, authorities};
+use super::{
+    fleet::{self, authorities},
+    spawn_background,
+};
 use crate::{
     cache::{BucketTier, Cache, LonePins, Removals, SharedTiers},
     clock::Clock,
@@ -51,7 +54,7 @@ pub(super) async fn open(config: &Config, dir: &Path, disk: &Disk, clock: &Clock
     let lone_pins = if decides_alone { LonePins::Allowed } else { LonePins::Refused };
     let bucket = BucketTier::new(bucket, section, disk.uploads(), lone_pins, clock.clone());
     let dir = dir.to_owned();
-    let removals = tokio::task::spawn_blocking(move || Removals::open(&dir)).await?;
+    let removals = crate::blocking::spawn_blocking(move || Removals::open(&dir)).await?;
     Ok(SharedTiers { bucket: Some(Arc::new(bucket)), fleet, removals: Some(Arc::new(removals)) })
 }
 
@@ -85,7 +88,7 @@ pub(super) fn spawn_block_sharing(
     background: &CancellationToken,
 ) {
     let Some(bucket) = cache.bucket().cloned() else { return };
-    tasks.spawn(background.clone().run_until_cancelled_owned(share_blocks(blocks.clone(), bucket)));
+    spawn_background(tasks, background, share_blocks(blocks.clone(), bucket));
 }
 
 /// Takes over the blocks of others before they are `shared.max_age` old, and passes this mirror's on at once. Never returns.
@@ -104,7 +107,7 @@ async fn share_blocks_once(blocks: &Arc<Blocks>, bucket: &Bucket) -> anyhow::Res
         let read = bucket.read_state::<StoredBlocks>(BLOCKS_STATE).await?;
         let others = read.value.clone().unwrap_or_default();
         let here = blocks.clone();
-        let merging = tokio::task::spawn_blocking(move || here.merge(&others).map(|merged| (merged, others)));
+        let merging = crate::blocking::spawn_blocking(move || here.merge(&others).map(|merged| (merged, others)));
         let (merged, others) = merging.await??;
         if merged == others || bucket.write_state(BLOCKS_STATE, &merged, read).await? == StateWrite::Written {
             return Ok(());

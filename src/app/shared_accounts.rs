@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio::{runtime::Handle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::RunningService;
+use super::{RunningService, spawn_background};
 use crate::{
     access::{AccountsState, AccountsUpdate, SharedAccounts, SharedAccountsError, TokenError},
     cache::{BucketTier, Cache},
@@ -116,7 +116,7 @@ pub(super) fn spawn_account_sharing(
 ) {
     let Some(bucket) = cache.bucket() else { return };
     let listener = bucket.bucket().notices.listen(ACCOUNTS_AGE_PERCENT);
-    tasks.spawn(background.clone().run_until_cancelled_owned(share_accounts(running, listener)));
+    spawn_background(tasks, background, share_accounts(running, listener));
 }
 
 /// Never returns.
@@ -128,7 +128,7 @@ async fn share_accounts(running: Arc<ArcSwap<RunningService>>, mut listener: Cha
         if !access.account_changes().are_shared() {
             continue;
         }
-        let followed = tokio::task::spawn_blocking(move || access.account_changes().follow()).await;
+        let followed = crate::blocking::spawn_blocking(move || access.account_changes().follow()).await;
         let was_other_secret = is_other_secret;
         is_other_secret = matches!(followed, Ok(Err(TokenError::Shared(SharedAccountsError::OtherSecret))));
         match followed {

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::RunningService;
+use super::{RunningService, spawn_background};
 use crate::cache::Cache;
 
 /// What operators have set is read after this part of `shared.max_age`, percent: it is used within that age, the request's time
@@ -38,7 +38,7 @@ pub(super) async fn spawn_source_sharing(
             follow(&of_task).await;
         }
     };
-    tasks.spawn(background.clone().run_until_cancelled_owned(follow));
+    spawn_background(tasks, background, follow);
     let of_task = running.clone();
     let share = async move {
         loop {
@@ -52,7 +52,7 @@ pub(super) async fn spawn_source_sharing(
             }
         }
     };
-    tasks.spawn(background.clone().run_until_cancelled_owned(share));
+    spawn_background(tasks, background, share);
 }
 
 async fn follow(running: &ArcSwap<RunningService>) {

@@ -2,8 +2,8 @@
 
 use std::{io, sync::Arc};
 
+use crate::blocking::spawn_blocking;
 use jiff::Timestamp;
-use tokio::task::spawn_blocking;
 
 use crate::{
     entry::{Digest, Key, Meta},

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::sync::watch;
 
 use super::{
     fill::{FillContext, FillFailure},
@@ -13,6 +13,7 @@ use super::{
     spool_writer::{FinishError, ProgressListeners, SpoolWriter},
 };
 use crate::{
+    blocking::{BlockingTask, spawn_blocking},
     entry::{Digest, Verified},
     origin::{FetchError, Verify, VerifyError},
     storage::{BlobFile, disk::Spool},
@@ -29,7 +30,7 @@ pub(super) enum BodyStore {
 /// A body that arrives in a spool.
 pub(super) struct SpooledBody {
     writer: SpoolWriter,
-    verdict: JoinHandle<Result<Verified, VerifyError>>,
+    verdict: BlockingTask<Result<Verified, VerifyError>>,
     /// Fails the verifier when it is dropped before the end.
     progress: Arc<ProgressWriter>,
     parts: SpoolParts,
@@ -70,7 +71,7 @@ impl BodyStore {
         let (progress, spool_view) = growing_spool(spool.file());
         let progress = Arc::new(progress);
         let verify = verify.clone();
-        let verdict = tokio::task::spawn_blocking(move || verify.verify(&spool_view));
+        let verdict = spawn_blocking(move || verify.verify(&spool_view));
         let verifier_progress = progress.clone();
         let readers_state = state.clone();
         let listeners = ProgressListeners {
@@ -157,7 +158,7 @@ impl BodyStore {
         let bytes = body.into_bytes();
         let verifier = verify.clone();
         let whole = bytes.clone();
-        let verified = verdict_of(tokio::task::spawn_blocking(move || verifier.verify(&whole_body(whole)))).await?;
+        let verified = verdict_of(spawn_blocking(move || verifier.verify(&whole_body(whole)))).await?;
         Ok(ReceivedBody { stored: StoredBody::Memory(bytes), digest, verified })
     }
 }
@@ -190,7 +191,7 @@ impl SpoolParts {
     }
 }
 
-async fn verdict_of(verdict: JoinHandle<Result<Verified, VerifyError>>) -> Result<Verified, FillFailure> {
+async fn verdict_of(verdict: BlockingTask<Result<Verified, VerifyError>>) -> Result<Verified, FillFailure> {
     match verdict.await {
         Ok(verdict) => Ok(verdict?),
         Err(_) => Err(FillFailure::Failed(unverifiable())),

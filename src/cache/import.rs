@@ -189,7 +189,7 @@ impl ArchiveImporter {
         progress_writer.advance(len);
         progress_writer.finish();
         let verified =
-            tokio::task::spawn_blocking(move || verify.verify(&spool_view)).await.map_err(io::Error::other)??;
+            crate::blocking::spawn_blocking(move || verify.verify(&spool_view)).await.map_err(io::Error::other)??;
         if verified.manifest != exported.verified.manifest {
             return Err(invalid("the archive does not have the content of its description"));
         }

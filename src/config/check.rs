@@ -72,7 +72,7 @@ fn check_server(config: &Config, settings: &Settings) -> Result<(), ConfigError>
     require(addresses().next().is_some(), settings, &["server", "listen"], "there must be an address to listen on")?;
     let all = addresses().chain(&server.metrics_listen);
     let mut fixed: Vec<_> = all.filter(|address| address.port() != 0).collect();
-    fixed.sort();
+    fixed.sort_unstable();
     let distinct = fixed.windows(2).all(|pair| pair[0] != pair[1]);
     let twice = "an address stands here twice, or also in server.tls.listen or server.metrics_listen";
     require(distinct, settings, &["server", "listen"], twice)?;

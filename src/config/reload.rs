@@ -37,7 +37,7 @@ impl Config {
                 to: text(key, after.get(key)),
             })
             .collect();
-        changes.sort_by(|one, other| one.key.cmp(&other.key));
+        changes.sort_unstable_by(|one, other| one.key.cmp(&other.key));
         changes
     }
 

@@ -53,7 +53,7 @@ impl Loaded {
         });
         let unset = self.optional_keys().filter(|path| !effective.contains_key(path));
         let mut keys: Vec<_> = set.chain(unset.map(|path| (path, json!(null), json!(null)))).collect();
-        keys.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        keys.sort_unstable_by(|(one, ..), (other, ..)| one.cmp(other));
         let rows = keys
             .into_iter()
             .map(|(path, value, source)| json!({"key": dotted(&path), "value": value, "source": source}));

@@ -59,7 +59,7 @@ impl Nodes {
         let own = score(&self.all[self.own]);
         let mut before: Vec<_> =
             self.all.iter().map(|node| (score(node), node)).filter(|(score, _)| *score > own).collect();
-        before.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
+        before.sort_unstable_by_key(|(score, _)| std::cmp::Reverse(*score));
         before.into_iter().map(|(_, node)| node).collect()
     }
 

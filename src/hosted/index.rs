@@ -149,7 +149,7 @@ impl HostedPackage {
     pub(crate) fn listed(&self) -> Vec<&HostedVersion> {
         let mut listed: Vec<&HostedVersion> =
             self.versions.values().filter(|version| version.state == VersionState::Published).collect();
-        listed.sort_by(|a, b| b.published_at.cmp(&a.published_at).then_with(|| b.version.cmp(&a.version)));
+        listed.sort_unstable_by(|a, b| b.published_at.cmp(&a.published_at).then_with(|| b.version.cmp(&a.version)));
         listed
     }
 

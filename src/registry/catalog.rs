@@ -8,13 +8,14 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     RegistryError, archive_source::ArchiveSource, authorize::Authorizer, hosting::HostedPackages, upstreams::Upstreams,
     version_rules::VersionRules,
 };
 use crate::{
+    blocking::spawn_blocking,
     cache::Cache,
     http::cache_status::CacheStatus,
     package::{CatalogPackage, PackageId, PackageName, PublishManifest},

@@ -3,10 +3,10 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use crate::blocking::spawn_blocking;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::task::spawn_blocking;
 
 use super::{RegistryError, not_found};
 use crate::{

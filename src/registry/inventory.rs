@@ -7,8 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use crate::blocking::spawn_blocking;
 use jiff::Timestamp;
-use tokio::task::spawn_blocking;
 
 use super::{
     RegistryError,
@@ -165,7 +165,7 @@ impl Inventory {
     pub async fn document_keys(&self, selection: &Selection) -> io::Result<Vec<Key>> {
         let mut keys = self.cache.disk().documents().keys().await?;
         keys.retain(|key| parse_package(key).is_some_and(|package| selection.selects(&package, None)));
-        keys.sort();
+        keys.sort_unstable();
         Ok(keys)
     }
 

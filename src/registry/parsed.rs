@@ -74,7 +74,7 @@ impl ParsedDocuments {
         let mut share = self.memory.share();
         share.grow_to(json_estimate(body)).await.map_err(ParseFailure::NoMemory)?;
         let body = body.clone();
-        let parsing = tokio::task::spawn_blocking(move || {
+        let parsing = crate::blocking::spawn_blocking(move || {
             // Held until the parsing has ended at least, whether the request waits or not.
             parse::<T>(&body).map(|value| weighed(value, Some(share)))
         });

@@ -3,7 +3,7 @@
 
 use std::{io, sync::Arc};
 
-use tokio::task::spawn_blocking;
+use crate::blocking::spawn_blocking;
 
 use super::{archive_source::ArchiveSource, metadata::manifest, moving::MovingVersions, shared_work::SharedWorkCache};
 use crate::{

@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::error::ApiError;
+use crate::blocking::spawn_blocking;
 use crate::registry::RegistryError;
 
 /// Most scans at once: more of them would take the processors from connections and downloads.

@@ -135,7 +135,7 @@ impl RenditionCache {
                 let _turn = turn.ok().and_then(Result::ok).ok_or(NoTurn)?;
                 let mut share = cache.memory.share();
                 share.grow_to(estimate).await.map_err(|_| NoTurn)?;
-                let made = tokio::task::spawn_blocking(make).await.ok().flatten().ok_or(NoTurn)?;
+                let made = crate::blocking::spawn_blocking(make).await.ok().flatten().ok_or(NoTurn)?;
                 let mut kept = cache.memory.share();
                 kept.grow_to(made.weight() as u64).await.map_err(|_| NoTurn)?;
                 Ok::<_, NoTurn>(Arc::new(made.counted_in(kept)))

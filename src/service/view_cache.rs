@@ -120,7 +120,7 @@ impl ViewCache {
             let compute = async {
                 let cache = cache.clone();
                 let key = key.clone();
-                tokio::task::spawn_blocking(move || cache.compute(&object, &key)).await.map_err(io::Error::other)?
+                crate::blocking::spawn_blocking(move || cache.compute(&object, &key)).await.map_err(io::Error::other)?
             };
             cache.views.try_get_with_by_ref(&key, compute).await
         });

@@ -423,5 +423,5 @@ impl Disk {
 
 /// Runs blocking work on the blocking pool; a panic of the work becomes an error.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+    crate::blocking::spawn_blocking(work).await.map_err(io::Error::other)?
 }

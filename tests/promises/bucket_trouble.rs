@@ -82,7 +82,10 @@ async fn a_queue_that_is_lost_with_the_index_is_made_again_from_what_is_stored()
 async fn a_bucket_that_hangs_on_documents_is_soon_left_alone() {
     let bucket = TestBucket::scripted().await;
     let forge = Forge::with_numbered_packages(6, 1000).await;
-    let mirror = node(&forge, &bucket).start().await;
+    // Nothing else that succeeds is asked of it in between.
+    let never = srm_mirror::value::Period::secs(3600);
+    let setup = node(&forge, &bucket).with(|config| config.shared.as_mut().expect("a section").max_age = never);
+    let mirror = setup.start().await;
     bucket.fault(Method::GET, "documents", BucketFault::Hang);
     for number in 0..6 {
         assert_eq!(mirror.get(&format!("/load/p{number}/releases")).await.status, 200);

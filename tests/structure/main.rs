@@ -16,7 +16,7 @@ mod language;
 mod scan;
 
 /// Modules that all others may import.
-const LEAVES: [&str; 13] = [
+const LEAVES: [&str; 14] = [
     "admin_api",
     "atomic_file",
     "value",
@@ -29,6 +29,7 @@ const LEAVES: [&str; 13] = [
     "sendfile",
     "tar_file",
     "clock",
+    "blocking",
     "observe",
 ];
 

@@ -289,7 +289,7 @@ fn section(
                 let mut buf = vec![0; len];
                 reader.read_exact_at(&mut buf, offset).map(|()| buf)
             };
-            let read = tokio::task::spawn_blocking(read).await.map_err(io::Error::other).flatten();
+            let read = crate::blocking::spawn_blocking(read).await.map_err(io::Error::other).flatten();
             let buf = read.inspect_err(|error| read_error.set(error.kind()).unwrap_or_default())?;
             Ok(Some((Bytes::from(buf), (file, offset + len as u64, left - len as u64))))
         }

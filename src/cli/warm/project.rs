@@ -138,7 +138,7 @@ fn find_files(
     unreadable: &mut Vec<UnreadableFile>,
 ) -> Result<(), ProjectReadError> {
     let mut entries = fs::read_dir(path)?.collect::<io::Result<Vec<_>>>()?;
-    entries.sort_by_key(fs::DirEntry::file_name);
+    entries.sort_unstable_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let kind = entry.file_type()?;
         let name = entry.file_name();

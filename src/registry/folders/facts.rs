@@ -56,7 +56,7 @@ impl FolderFactsCache {
             let object = object.clone();
             let path = path.clone();
             let mut memory = self.memory.share();
-            let reading = tokio::task::spawn_blocking(move || read(&object, &path, &mut memory));
+            let reading = crate::blocking::spawn_blocking(move || read(&object, &path, &mut memory));
             let facts = reading.await.map_err(io::Error::other)??;
             let weight = FACTS_OVERHEAD_BYTES + facts.as_ref().map_or(0, |facts| facts.weight());
             Ok((facts, u32::try_from(weight).unwrap_or(u32::MAX)))

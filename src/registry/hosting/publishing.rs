@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use tokio::task::spawn_blocking;
+use crate::blocking::spawn_blocking;
 
 use super::{HostedPackages, NotReserved, uploads::UploadPlace};
 use crate::{

@@ -3,8 +3,8 @@
 
 use std::{io, sync::Arc};
 
+use crate::blocking::spawn_blocking;
 use jiff::Timestamp;
-use tokio::task::spawn_blocking;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{

@@ -4,16 +4,14 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     AnnouncedPackage, HostedPackages, NewReservation, NotReserved, PublishableVersion, PublishingError,
     publishing::closed, reservations::ReservationInUse,
 };
+use crate::blocking::spawn_blocking;
 use crate::hosted::{
     self, HostedStore, PrimaryUnavailable, PublishRefusal, ReservationUse, ReservingError, SharedReservation,
 };

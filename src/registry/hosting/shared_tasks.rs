@@ -4,8 +4,9 @@ use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, future::Shared};
 use parking_lot::Mutex;
-use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
+use tokio::{sync::Semaphore, time::timeout};
 
+use crate::blocking::spawn_blocking;
 use crate::origin::BoxFuture;
 
 /// Longest wait for a place among the running tasks.

@@ -9,11 +9,12 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use jiff::Timestamp;
-use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio::sync::mpsc;
 
 use super::{FailedPublication, HostedPackages, failed_publications, revision};
 use crate::{
     admin_api::HostedCheck,
+    blocking::spawn_blocking,
     cache::{HitStats, InventoryEntry},
     entry::Digest,
     hosted::{

@@ -87,8 +87,8 @@ impl StoredBlocks {
                 LastChange::Lifted(lifted) => merged.lifted.push(lifted),
             }
         }
-        merged.blocks.sort_by(|one, other| (one.at, &one.pattern).cmp(&(other.at, &other.pattern)));
-        merged.lifted.sort_by(|one, other| (one.at, &one.pattern).cmp(&(other.at, &other.pattern)));
+        merged.blocks.sort_unstable_by(|one, other| (one.at, &one.pattern).cmp(&(other.at, &other.pattern)));
+        merged.lifted.sort_unstable_by(|one, other| (one.at, &one.pattern).cmp(&(other.at, &other.pattern)));
         let excess = merged.lifted.len().saturating_sub(MAX_LIFTED);
         merged.lifted.drain(..excess);
         merged

@@ -57,7 +57,7 @@ async fn check_interval(config: &Config) {
 
 async fn read(config: &Config) -> Result<LoadedFiles, TlsError> {
     let config = config.clone();
-    let read = tokio::task::spawn_blocking(move || files::read(&config)).await;
+    let read = crate::blocking::spawn_blocking(move || files::read(&config)).await;
     // Only a panic, or the end of the runtime.
     read.unwrap_or_else(|error| Err(TlsError::Setup(rustls::Error::General(error.to_string()))))
 }

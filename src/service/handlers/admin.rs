@@ -253,7 +253,7 @@ where
 
 /// Does work on a blocking thread; `failed` says what is not done when it ends without a result.
 async fn blocking<T: Send + 'static>(failed: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T, AdminError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| AdminError::storage(failed, error))
+    crate::blocking::spawn_blocking(work).await.map_err(|error| AdminError::storage(failed, error))
 }
 
 /// Reads a JSON value; an empty body is an empty object.

@@ -110,7 +110,7 @@ impl BlobFile {
             return Ok(buf.freeze());
         }
         let this = Arc::clone(self);
-        let rest = tokio::task::spawn_blocking(move || {
+        let rest = crate::blocking::spawn_blocking(move || {
             this.read_exact(&mut buf[have..], offset + have as u64)?;
             Ok(buf.freeze())
         });
@@ -128,7 +128,7 @@ impl BlobFile {
         if !self.page_cache.contains(offset, len) {
             if !is_in_page_cache(&self.file, offset, len) {
                 let this = Arc::clone(self);
-                let load = tokio::task::spawn_blocking(move || this.load_into_page_cache(offset, len));
+                let load = crate::blocking::spawn_blocking(move || this.load_into_page_cache(offset, len));
                 load.await.map_err(io::Error::other)??;
             }
             self.page_cache.insert(offset, len);
@@ -203,7 +203,7 @@ impl BlobFile {
     pub(super) async fn verify(self: &Arc<Self>, digest: Digest) -> io::Result<bool> {
         let hash = || async {
             let this = Arc::clone(self);
-            let found = tokio::task::spawn_blocking(move || this.hash()).await.map_err(io::Error::other)??;
+            let found = crate::blocking::spawn_blocking(move || this.hash()).await.map_err(io::Error::other)??;
             Ok::<_, io::Error>(found == digest)
         };
         self.verified.get_or_try_init(hash).await.copied()

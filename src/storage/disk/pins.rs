@@ -58,7 +58,7 @@ impl DiskPins {
     ) -> Result<(), SettleError<E>> {
         let store = Arc::clone(&self.store);
         let key = key.clone();
-        tokio::task::spawn_blocking(move || store.settle(&key, decide)).await.map_err(io::Error::other)?
+        crate::blocking::spawn_blocking(move || store.settle(&key, decide)).await.map_err(io::Error::other)?
     }
 
     /// Removes the pins of keys, many in one write; durable when it returns.

@@ -60,7 +60,7 @@ impl Quarantine {
             let file = QuarantinedFile { path, reservation, reader: None, skipped: stat.is_dir() };
             found.push((stat.modified().ok(), file));
         }
-        found.sort_by_key(|(modified, _)| *modified);
+        found.sort_unstable_by_key(|(modified, _)| *modified);
         Self { dir, files: Mutex::new(found.into_iter().map(|(_, file)| file).collect()) }
     }
 

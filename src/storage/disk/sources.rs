@@ -248,7 +248,7 @@ impl DiskSources {
     /// Every record, ordered by name and dialect.
     pub fn list(&self) -> Vec<RecordedSource> {
         let mut all = self.select(|_| true, usize::MAX);
-        all.sort_by(|a, b| (&a.name, a.dialect).cmp(&(&b.name, b.dialect)));
+        all.sort_unstable_by(|a, b| (&a.name, a.dialect).cmp(&(&b.name, b.dialect)));
         all
     }
 

@@ -40,7 +40,7 @@ pub(in crate::cli::versions) fn body(
                 let mut buf = vec![0; chunk];
                 file.read_exact_at(&mut buf, offset).map(|()| Bytes::from(buf))
             };
-            let bytes = tokio::task::spawn_blocking(read).await.map_err(io::Error::other).flatten()?;
+            let bytes = crate::blocking::spawn_blocking(read).await.map_err(io::Error::other).flatten()?;
             bar.iter().for_each(|bar| bar.advance(bytes.len() as u64));
             Ok(Some((bytes, offset + chunk as u64)))
         }

@@ -1,8 +1,8 @@
 //! `POST /v3/user/token`: a new code for the account that signs the request, as `registry login --retoken` asks for it.
 
+use crate::blocking::spawn_blocking;
 use http::{Response, request::Parts};
 use serde_json::json;
-use tokio::task::spawn_blocking;
 
 use super::{Body, Denial, PublishFailure, permission, v3_answer};
 use crate::{

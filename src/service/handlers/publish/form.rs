@@ -1,6 +1,6 @@
 //! The form with which the command line client announces a version: what it says of the zip that follows.
 
-use tokio::task::spawn_blocking;
+use crate::blocking::spawn_blocking;
 use url::form_urlencoded;
 
 use super::{ModelFinding, PublishFailure, PublishForm, PublishingError, receive::UploadBody};

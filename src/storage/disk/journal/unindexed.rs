@@ -76,7 +76,7 @@ impl UnindexedKeys {
         }
         let mut keys: Vec<Key> = indexed.into_iter().filter(|key| !self.0.contains_key(key)).collect();
         keys.extend(self.0.into_iter().filter_map(|(key, position)| position.map(|_| key)));
-        keys.sort();
+        keys.sort_unstable();
         keys
     }
 }

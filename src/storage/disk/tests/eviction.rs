@@ -194,7 +194,7 @@ async fn the_row_of_unlinked_files_never_looks_like_one_of_stored_files() {
     let watch = || {
         let disk = Arc::clone(&rig.disk);
         let ended = Arc::clone(&ended);
-        tokio::task::spawn_blocking(move || {
+        crate::blocking::spawn_blocking(move || {
             while !ended.load(Ordering::SeqCst) {
                 let lock = disk.blobs.lock(&digest);
                 let has_row = disk.blobs.row(&digest).expect("works").is_some();
@@ -210,7 +210,7 @@ async fn the_row_of_unlinked_files_never_looks_like_one_of_stored_files() {
         drop(store(&rig.disk, "a", &bytes).await);
         let disk = Arc::clone(&rig.disk);
         // Eviction skips the blob while a watcher holds its lock.
-        tokio::task::spawn_blocking(move || while disk.space.evict(1) == 0 {}).await.expect("evicted");
+        crate::blocking::spawn_blocking(move || while disk.space.evict(1) == 0 {}).await.expect("evicted");
     }
     ended.store(true, Ordering::SeqCst);
     for watcher in watchers {

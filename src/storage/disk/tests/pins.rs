@@ -248,7 +248,7 @@ async fn pins_are_read_and_written_while_the_journal_is_compacted() {
     while writers.iter().any(|writer| !writer.is_finished()) {
         let disk = Arc::clone(disk);
         let compact = move || disk.pins.compact_now(&disk.layout.next_staging_path(), |_| {});
-        tokio::task::spawn_blocking(compact).await.expect("no panic").expect("compacted");
+        crate::blocking::spawn_blocking(compact).await.expect("no panic").expect("compacted");
     }
     for writer in writers {
         writer.await.expect("no panic");
