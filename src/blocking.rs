@@ -43,6 +43,7 @@ impl<T: 'static> Future for BlockingTask<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let done = ready!(Pin::new(&mut self.task).poll(cx));
+        // Cannot fail: `spawn_blocking` alone makes a task, and its work returns a `T`.
         Poll::Ready(done.map(|result| *result.downcast().expect("the result of the work")))
     }
 }

@@ -13,7 +13,7 @@ mod nodes;
 pub use config::{Config, FleetNode};
 pub use discovery::NodeDiscovery;
 pub use node_client::{NodeBody, NodeClient, NodeClientError, NodeError};
-pub use node_connections::{NodeConnections, ReadFiles};
+pub use node_connections::{NodeConnections, ReadAuthorities, ReadFiles};
 pub use nodes::Nodes;
 
 /// The path of an archive on the listener for nodes, before its key.

@@ -12,11 +12,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{RunningService, spawn_background};
 use crate::{
+    blocking::spawn_blocking,
     cache::{Cache, FleetTier},
     config::Config,
-    fleet::{
-        Config as FleetConfig, FleetNode, NodeClient, NodeClientError, NodeConnections, NodeDiscovery, Nodes, ReadFiles,
-    },
+    fleet::{FleetNode, NodeClient, NodeClientError, NodeConnections, NodeDiscovery, Nodes, ReadFiles},
     http::body::Body,
     peer::{Peer, Refusal},
     server::{self, Bound, Handler, InheritedSockets},
@@ -40,13 +39,8 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Option<Arc<FleetTier
         }
     };
     let nodes = nodes.context("fleet.node is none of fleet.nodes")?;
-    let client = NodeClient::new(section, connections(section)?);
+    let client = NodeClient::new(section, NodeConnections::new(section, authorities_of_nodes)?);
     Ok(Some(Arc::new(FleetTier::new(nodes, client))))
-}
-
-fn connections(section: &FleetConfig) -> anyhow::Result<NodeConnections> {
-    let path = section.ca_file.as_deref().context("fleet.ca_file is missing")?;
-    Ok(NodeConnections::new(section, authorities("fleet.ca_file", path)?)?)
 }
 
 /// What another node of the fleet is asked with.
@@ -55,7 +49,7 @@ fn connections(section: &FleetConfig) -> anyhow::Result<NodeConnections> {
 /// When there is no section `[fleet]`, or a file of it cannot be used.
 pub(crate) fn node_client(config: &Config, node: &FleetNode) -> anyhow::Result<reqwest::Client> {
     let section = config.fleet.as_ref().context("there is no section [fleet]")?;
-    Ok(connections(section)?.of(node)?)
+    Ok(NodeConnections::new(section, authorities_of_nodes)?.of(node)?)
 }
 
 /// All nodes of the fleet. Blocks.
@@ -83,7 +77,7 @@ pub(super) fn spawn_fleet(config: &Config, cache: &Cache, tasks: &TaskTracker, b
         }
     };
     spawn_background(tasks, background, tell);
-    spawn_background(tasks, background, follow_files(section.clone(), fleet.clone()));
+    spawn_background(tasks, background, follow_files(section.refresh.0, fleet.clone()));
     if let Some(discovery) = NodeDiscovery::of(section) {
         spawn_background(tasks, background, follow_name(discovery, section.refresh.0, fleet));
     }
@@ -115,14 +109,12 @@ async fn follow_name(discovery: NodeDiscovery, period: Duration, fleet: Arc<Flee
 }
 
 /// Reads the files of the section again and again. What cannot be used changes nothing, and is named once. Never returns.
-async fn follow_files(section: FleetConfig, fleet: Arc<FleetTier>) {
+async fn follow_files(period: Duration, fleet: Arc<FleetTier>) {
     let mut last_failure = None;
     loop {
-        sleep(section.refresh.0).await;
+        sleep(period).await;
         let connections = fleet.connections().clone();
-        let path = section.ca_file.clone();
-        let read = crate::blocking::spawn_blocking(move || connections.reload(|| authorities_again(path.as_deref())));
-        match read.await {
+        match spawn_blocking(move || connections.reload()).await {
             Ok(Ok(read)) => {
                 last_failure = None;
                 if read == ReadFiles::Changed {
@@ -142,18 +134,10 @@ async fn follow_files(section: FleetConfig, fleet: Arc<FleetTier>) {
     }
 }
 
-/// The certificates of a file of authorities.
-///
-/// # Errors
-/// When they cannot be read, with the key that names the file.
-pub(super) fn authorities(key: &str, path: &Path) -> anyhow::Result<Vec<Certificate>> {
-    ca_certificates(path).with_context(|| format!("{key}: {}", path.display()))
-}
-
-fn authorities_again(path: Option<&Path>) -> Result<Vec<Certificate>, NodeClientError> {
-    let wrong = |reason: String| NodeClientError { key: "ca_file", reason };
-    let path = path.ok_or_else(|| wrong("is missing".into()))?;
-    authorities("fleet.ca_file", path).map_err(|error| wrong(format!("{error:#}")))
+/// The certificates of `fleet.ca_file`.
+fn authorities_of_nodes(path: &Path) -> Result<Vec<Certificate>, NodeClientError> {
+    let wrong = |error| NodeClientError { key: "ca_file", reason: format!("{}: {error}", path.display()) };
+    ca_certificates(path).map_err(wrong)
 }
 
 /// Binds the listener for other nodes, if there is one.

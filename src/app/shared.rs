@@ -6,10 +6,7 @@ use anyhow::Context as _;
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    fleet::{self, authorities},
-    spawn_background,
-};
+use super::{fleet, spawn_background};
 use crate::{
     cache::{BucketTier, Cache, LonePins, Removals, SharedTiers},
     clock::Clock,
@@ -21,7 +18,7 @@ use crate::{
         StateWrite,
     },
     storage::disk::Disk,
-    upstream::system_roots,
+    upstream::{ca_certificates, system_roots},
 };
 
 /// Longest wait for the probe. A bucket that cannot be reached at the start is probed when it is first needed.
@@ -61,7 +58,8 @@ pub(super) async fn open(config: &Config, dir: &Path, disk: &Disk, clock: &Clock
 fn open_bucket(section: &SharedConfig) -> anyhow::Result<Bucket> {
     let mut roots = system_roots().to_vec();
     if let Some(path) = &section.ca_file {
-        roots.extend(authorities("shared.ca_file", path)?);
+        let read = ca_certificates(path);
+        roots.extend(read.with_context(|| format!("shared.ca_file: {}", path.display()))?);
     }
     Ok(Bucket::new(section, roots)?)
 }

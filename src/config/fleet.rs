@@ -1,6 +1,6 @@
 //! `[fleet]`: its defaults and its checks.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use toml::Table;
 
@@ -12,6 +12,8 @@ use super::{
 };
 use crate::{fleet, server};
 
+/// Shortest time after which files and DNS are read again.
+const MIN_REFRESH: Duration = Duration::from_millis(100);
 /// The name of the section.
 pub(super) const FLEET: &str = "fleet";
 
@@ -81,13 +83,13 @@ pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigEr
         require(file.is_some(), key, "is missing: nodes know each other by certificates of one authority")?;
     }
     for (key, period) in [
-        ("refresh", section.refresh),
         ("connect_timeout", section.connect_timeout),
         ("response_timeout", section.response_timeout),
         ("idle_timeout", section.idle_timeout),
     ] {
         check::require_nonzero(period, settings, &[FLEET, key])?;
     }
+    require(section.refresh.0 >= MIN_REFRESH, "refresh", "must be at least 100 ms")?;
     let tls = tls_of(section);
     server::tls::load(&tls).map_err(|error| {
         let key = match error.key(&tls) {

@@ -8,10 +8,14 @@ use reqwest::{Certificate, Identity, redirect::Policy};
 use super::{Config, FleetNode, node_client::NodeClientError};
 use crate::entry::Digest;
 
+/// Reads the certificates in a file of authorities.
+pub type ReadAuthorities = fn(&Path) -> Result<Vec<Certificate>, NodeClientError>;
+
 /// Connections to other nodes. Clones share them.
 #[derive(Clone, Debug)]
 pub struct NodeConnections {
     section: Arc<Config>,
+    read_authorities: ReadAuthorities,
     state: Arc<Mutex<NodeConnectionState>>,
 }
 
@@ -43,29 +47,26 @@ impl NodeFiles {
 }
 
 impl NodeConnections {
-    /// Reads the certificate; opens no connection. `authorities` have signed the certificates of the other nodes.
+    /// Reads the files of a section; opens no connection. `read_authorities` reads those that have signed the certificates of the
+    /// other nodes.
     ///
     /// # Errors
     /// The key with a value that cannot be used.
-    pub fn new(section: &Config, authorities: Vec<Certificate>) -> Result<Self, NodeClientError> {
-        let state = new_state(section, NodeFiles::read(section)?, authorities)?;
-        Ok(Self { section: Arc::new(section.clone()), state: Arc::new(Mutex::new(state)) })
+    pub fn new(section: &Config, read_authorities: ReadAuthorities) -> Result<Self, NodeClientError> {
+        let state = NodeConnectionState::new(section, NodeFiles::read(section)?, read_authorities)?;
+        Ok(Self { section: Arc::new(section.clone()), read_authorities, state: Arc::new(Mutex::new(state)) })
     }
 
-    /// Reads the files again; where they have changed, connections that are opened from now on use them. `authorities`
-    /// reads the authorities. Blocks.
+    /// Reads the files again; where they have changed, connections that are opened from now on use them. Blocks.
     ///
     /// # Errors
     /// When a file cannot be used: what was read before stays in use.
-    pub fn reload(
-        &self,
-        authorities: impl FnOnce() -> Result<Vec<Certificate>, NodeClientError>,
-    ) -> Result<ReadFiles, NodeClientError> {
+    pub fn reload(&self) -> Result<ReadFiles, NodeClientError> {
         let files = NodeFiles::read(&self.section)?;
         if files.digest == self.state.lock().files.digest {
             return Ok(ReadFiles::Unchanged);
         }
-        let state = new_state(&self.section, files, authorities()?)?;
+        let state = NodeConnectionState::new(&self.section, files, self.read_authorities)?;
         *self.state.lock() = state;
         Ok(ReadFiles::Changed)
     }
@@ -100,14 +101,15 @@ pub enum ReadFiles {
     Unchanged,
 }
 
-fn new_state(
-    section: &Config,
-    files: NodeFiles,
-    authorities: Vec<Certificate>,
-) -> Result<NodeConnectionState, NodeClientError> {
-    // Built to see whether it can be.
-    build(section, &files.pem, authorities.clone(), None)?;
-    Ok(NodeConnectionState { files, authorities, clients: HashMap::new() })
+impl NodeConnectionState {
+    /// Without a connection.
+    fn new(section: &Config, files: NodeFiles, read_authorities: ReadAuthorities) -> Result<Self, NodeClientError> {
+        let path = path_of("ca_file", section.ca_file.as_deref())?;
+        let authorities = read_authorities(path)?;
+        // Built to see whether it can be.
+        build(section, &files.pem, authorities.clone(), None)?;
+        Ok(Self { files, authorities, clients: HashMap::new() })
+    }
 }
 
 fn build(
@@ -136,6 +138,10 @@ fn build(
 }
 
 fn read(key: &'static str, path: Option<&Path>) -> Result<Vec<u8>, NodeClientError> {
-    let path = path.ok_or_else(|| NodeClientError { key, reason: "is missing".into() })?;
+    let path = path_of(key, path)?;
     std::fs::read(path).map_err(|_| NodeClientError { key, reason: format!("{} cannot be read", path.display()) })
+}
+
+fn path_of<'p>(key: &'static str, path: Option<&'p Path>) -> Result<&'p Path, NodeClientError> {
+    path.ok_or_else(|| NodeClientError { key, reason: "is missing".into() })
 }

@@ -9,6 +9,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from waiting import Failed, await_
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 # Clients' names lead here; a fault-injecting proxy stands here instead where there is one, and the mirror behind it.
@@ -65,20 +67,6 @@ delete = ["token:publisher"]
 packages = ["*"]
 read = ["*"]
 """
-
-
-class Failed(Exception):
-    """A promise that was not kept."""
-
-
-def await_(what, condition, seconds=30):
-    """Polls until `condition` is true; the programs tell of themselves in files only."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise Failed(f"waited {seconds} s in vain for {what}")
-        time.sleep(0.05)
-    return value
 
 
 class Stage:

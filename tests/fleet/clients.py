@@ -7,23 +7,17 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+import waiting
+from waiting import Failed
+
 PORT = 8080
 # A client waits so long for the next bytes, seconds.
 PATIENCE = 60
 
 
-class Failed(Exception):
-    """A promise that was not kept."""
-
-
 def await_(what, condition, seconds=60):
-    """Polls until `condition` is true, and returns its value."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise Failed(f"waited {seconds} s in vain for {what}")
-        time.sleep(0.05)
-    return value
+    """As `waiting.await_`: a fleet takes longer than one mirror."""
+    return waiting.await_(what, condition, seconds)
 
 
 @dataclass

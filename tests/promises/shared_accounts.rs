@@ -67,8 +67,8 @@ async fn call(mirror: &Mirror, what: &str, ask: serde_json::Value) -> (u16, Stri
 async fn a_token_that_one_mirror_creates_or_revokes_is_valid_or_refused_on_all_within_seconds() {
     let bucket = TestBucket::start().await;
     let forge = access::forge().await;
-    let first = node(&forge, &bucket).start().await;
-    let second = node(&forge, &bucket).start().await;
+    let first = node(&forge, &bucket).with(TestBucket::by_default).start().await;
+    let second = node(&forge, &bucket).with(TestBucket::by_default).start().await;
     let created = Instant::now();
     let token = access::token(&first, "reader").await;
     assert_eq!(status(&first, LIST, &token).await, 200);

@@ -2,9 +2,16 @@
 //!
 //! With `SRM_MIRROR_TEST_BUCKET`, the tests without faults run over a real service.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use futures_util::future::{join, join_all};
+use futures_util::{
+    FutureExt as _,
+    future::{join, join_all},
+};
 use reqwest::Method;
 use serde_json::json;
 use srm_mirror::{config::Config, entry::Digest, value::ByteSize};
@@ -244,6 +251,35 @@ async fn what_one_node_has_published_every_node_serves_at_once_and_lists_soon() 
     let same = second.put("acme-x", "1.0.2", component("acme-x", "1.0.2")).await;
     assert_eq!((same.status, &same.json()["created"]), (200, &json!(false)), "{same:?}");
     third.publish("acme-x", "1.0.3").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_mirror_changes_holds_within_5_s_on_another_that_it_cannot_tell() {
+    let mirrors = Mirrors::new().await;
+    mirrors.forge.repo("devsapp/fc3").release("1.0.0", |release| release.file("a.txt", "a"));
+    let first = mirrors.node_with(TestBucket::by_default).await;
+    let second = mirrors.node_with(TestBucket::by_default).await;
+    for path in ["/devsapp/fc3/releases", "/devsapp/fc3/zipball/1.0.0"] {
+        assert_eq!(second.get(path).await.status, 200);
+    }
+    let admin = async |route: &str, ask| first.mirror.admin(first.cache.path(), route, ask).await;
+    first.publish("acme-x", "1.0.0").await;
+    admin("block", json!({"pattern": "devsapp/fc3@1.0.0", "reason": "malicious"})).await;
+    admin("rm", json!({"pattern": "devsapp/fc3", "forget": false})).await;
+    let ask = json!({"name": "late", "scopes": ["read"], "packages": [], "expires_at": null, "signs": false});
+    let token = admin("token/create", ask).await[0]["secret"].as_str().expect("a secret").to_owned();
+    let changed_at = Instant::now();
+    let bearer = format!("Bearer {token}");
+    let stored = || crate::process::files(&second.cache.path().join("blobs")).len();
+    let listed = eventually("listed", async || second.listed("acme-x").await == ["1.0.0"]);
+    let blocked = eventually("blocked", async || second.get("/devsapp/fc3/zipball/1.0.0").await.status == 403);
+    let removed = eventually("removed", async || stored() == 0);
+    let known = eventually("the token is known", async || {
+        second.mirror.get_with("/acme-x/releases", &[("authorization", &bearer)]).await.status != 401
+    });
+    join_all([listed.boxed_local(), blocked.boxed_local(), removed.boxed_local(), known.boxed_local()]).await;
+    // 5 s, and what a busy machine adds.
+    assert!(changed_at.elapsed() < Duration::from_secs(8), "{:?}", changed_at.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -156,8 +156,8 @@ async fn a_mirror_that_has_lost_its_disk_uses_the_recorded_source() {
 async fn what_an_operator_sets_holds_on_all_mirrors_within_5_s_on_those_that_were_away_and_on_new_ones() {
     let bucket = TestBucket::start().await;
     let forge = both().await;
-    let first = over(&forge, &bucket).start().await;
-    let second = over(&forge, &bucket).start().await;
+    let first = over(&forge, &bucket).with(TestBucket::by_default).start().await;
+    let second = over(&forge, &bucket).with(TestBucket::by_default).start().await;
     let third = over(&forge, &bucket).start().await;
     // The answers are remembered; of plain/tool, no source is recorded.
     for mirror in [&first, &second, &third] {

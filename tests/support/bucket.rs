@@ -22,6 +22,7 @@ use jiff::{Timestamp, fmt::rfc2822};
 use percent_encoding::percent_decode_str;
 use srm_mirror::{
     clock::Clock,
+    config::Config,
     shared,
     value::{Period, Secret},
 };
@@ -152,6 +153,11 @@ impl TestBucket {
             max_age: Period(Duration::from_millis(500)),
             ..shared::Config::default()
         }
+    }
+
+    /// Lets a mirror over a bucket read the changes of others as rarely as it does by default.
+    pub fn by_default(config: &mut Config) {
+        config.shared.as_mut().expect("a section").max_age = shared::Config::default().max_age;
     }
 
     /// The same for a process, which has the secret key in a variable.

@@ -80,3 +80,23 @@ fn a_fleet_needs_a_bucket_and_every_node_once() {
         assert!(error.contains(expected), "{text}: {error}");
     }
 }
+
+#[test]
+fn nodes_are_listed_or_found_by_a_name_in_dns_and_what_others_change_is_read_often_enough() {
+    let name = "discover = \"https://nodes.example:8470\"\n";
+    let listed = "nodes = [\"a=https://10.0.0.1:8470\"]";
+    let fleet = |lines: &str| format!("{SHARED}[fleet]\n{lines}");
+    for (text, expected) in [
+        (fleet(&format!("node = \"a\"\n{listed}\n{name}")), "fleet.discover"),
+        (fleet("node = \"10.0.0.1\"\ndiscover = \"http://nodes.example:8470\""), "fleet.discover"),
+        (fleet("node = \"10.0.0.1\"\ndiscover = \"https://10.0.0.1:8470\""), "fleet.discover"),
+        (fleet(&format!("node = \"a\"\n{name}")), "fleet.node"),
+        // The next thing that is missing.
+        (fleet(&format!("node = \"10.0.0.1\"\n{name}")), "fleet.listen"),
+        (format!("{SHARED}max_age = \"99ms\""), "shared.max_age"),
+        (format!("{SHARED}max_age = \"6s\""), "shared.max_age"),
+    ] {
+        let error = error_of(&text, &[SECRET]);
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+}

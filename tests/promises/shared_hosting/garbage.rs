@@ -33,6 +33,15 @@ impl Mirrors {
         self.bucket.script().clock().advance(by);
     }
 
+    /// Marks what no record names, and deletes it after the grace.
+    async fn collect_marked(&self) {
+        let collector = Collector::of(&self.bucket);
+        for _ in 0..2 {
+            self.advance(2 * DAY);
+            collector.run().await;
+        }
+    }
+
     fn blobs(&self) -> Vec<String> {
         self.bucket.names("hosted/blobs/")
     }
@@ -44,6 +53,16 @@ impl Mirrors {
         let previous = record["previous"].as_array().cloned().unwrap_or_default();
         let zips = [vec![record.clone()], previous].concat();
         zips.iter().map(|zip| zip["blob"].as_str().expect("a name").to_owned()).collect()
+    }
+
+    /// The zips of a version `dev` that was published twice before there was a bucket, and the directories of its mirror.
+    async fn published_alone(&self) -> ([Vec<u8>; 2], [TempDir; 2]) {
+        let zips = ["a", "b"].map(dev);
+        let alone = self.alone().await;
+        for zip in &zips {
+            assert_eq!(alone.put("acme-x", "dev", zip.clone()).await.status, 201);
+        }
+        (zips, alone.stop().await.into())
     }
 
     /// A node without any zip serves a version.
@@ -233,11 +252,7 @@ async fn a_zip_whose_node_was_killed_before_its_record_is_collected_and_can_be_p
     process.kill().await;
     assert!(running.await.expect("no panic").is_err(), "no answer");
     assert_eq!((mirrors.blobs(), mirrors.bucket.names("hosted/releases/").len()), (vec![object(&zip)], 0));
-    let collector = Collector::of(&mirrors.bucket);
-    for _ in 0..2 {
-        mirrors.advance(2 * DAY);
-        collector.run().await;
-    }
+    mirrors.collect_marked().await;
     assert_eq!(mirrors.blobs(), [""; 0]);
     gate.open();
     let node = mirrors.node().await;
@@ -249,18 +264,9 @@ async fn a_zip_whose_node_was_killed_before_its_record_is_collected_and_can_be_p
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_published_before_there_was_a_bucket_is_uploaded_under_names_without_marks() {
     let mirrors = Mirrors::scripted().await;
-    let zips = ["a", "b"].map(dev);
-    let alone = mirrors.alone().await;
-    for zip in &zips {
-        assert_eq!(alone.put("acme-x", "dev", zip.clone()).await.status, 201);
-    }
-    let directories: [TempDir; 2] = alone.stop().await.into();
+    let (zips, directories) = mirrors.published_alone().await;
     zips.iter().for_each(|zip| mirrors.bucket.overwrite(&object(zip), zip.clone()));
-    let collector = Collector::of(&mirrors.bucket);
-    for _ in 0..2 {
-        mirrors.advance(2 * DAY);
-        collector.run().await;
-    }
+    mirrors.collect_marked().await;
     assert_eq!(mirrors.blobs(), [""; 0]);
     let node = mirrors.node_in(directories).await;
     eventually("uploaded", async || mirrors.bucket.names("hosted/releases/").len() == 1).await;
@@ -273,21 +279,12 @@ async fn what_was_published_before_there_was_a_bucket_is_uploaded_under_names_wi
 #[tokio::test(flavor = "multi_thread")]
 async fn zips_that_a_node_alone_has_and_sends_slowly_are_looked_for_again_before_their_record() {
     let mirrors = Mirrors::scripted().await;
-    let zips = ["a", "b"].map(dev);
-    let alone = mirrors.alone().await;
-    for zip in &zips {
-        assert_eq!(alone.put("acme-x", "dev", zip.clone()).await.status, 201);
-    }
-    let directories: [TempDir; 2] = alone.stop().await.into();
+    let (zips, directories) = mirrors.published_alone().await;
     // The present zip is sent first.
     let gate = mirrors.bucket.gate(Method::PUT, &object(&zips[0]));
     let node = mirrors.node_in(directories).await;
     gate.reached().await;
-    let collector = Collector::of(&mirrors.bucket);
-    for _ in 0..2 {
-        mirrors.advance(2 * DAY);
-        collector.run().await;
-    }
+    mirrors.collect_marked().await;
     assert_eq!(mirrors.blobs(), [""; 0], "no record names it yet");
     node.mirror.clock.advance(HOUR);
     gate.open();
