@@ -3,6 +3,8 @@
 //!
 //! Records that were published here before there was a primary store are uploaded. Where it has another one, that counts:
 //! what was here is set aside in `conflicts/`, with an error in the log.
+//!
+//! What cannot be read or uploaded is tried again each time, and keeps nothing else from being read and uploaded.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -43,9 +45,15 @@ struct FollowedState {
     /// Of the noted changes; `None` before the first list.
     generation: Option<u64>,
     listed_at: Option<Instant>,
-    /// What could not be read, `package/version`, or `package/` for a list: whether the log has named it.
-    unread: BTreeMap<String, bool>,
+    /// What could not be read, `package/version`, or `package/` for a list.
+    unread: FailedNames,
+    /// What is published here alone and could not be uploaded, `package/version`.
+    not_uploaded: FailedNames,
 }
+
+/// What has failed last: whether the log has named it.
+#[derive(Clone, Debug, Default)]
+struct FailedNames(BTreeMap<String, bool>);
 
 /// What could not be read; the rest was.
 struct UnreadRecords {
@@ -54,11 +62,37 @@ struct UnreadRecords {
     error: PrimaryUnavailable,
 }
 
+/// The records in the primary store.
+struct ListedRecords {
+    names: HashSet<String>,
+    /// As [`FollowedState`] has them.
+    unread: Vec<String>,
+}
+
 /// A record that must be read, and what is known of it here.
 struct StaleRecord {
     package: String,
     version: String,
     known: Option<HostedVersion>,
+}
+
+impl FailedNames {
+    /// The packages with their versions.
+    fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.keys().filter_map(|name| name.split_once('/'))
+    }
+
+    /// Sets what has failed. What fails twice in a row, while the rest does not, is named in the log, once.
+    fn set(&mut self, names: Vec<String>, failure: &str) {
+        let before = std::mem::take(&mut self.0);
+        self.0.extend(names.into_iter().map(|name| {
+            let is_named = before.get(&name).copied();
+            if is_named == Some(false) {
+                tracing::error!(record = %name, "{failure}");
+            }
+            (name, is_named.is_some())
+        }));
+    }
 }
 
 impl HostedFollower {
@@ -73,12 +107,13 @@ impl HostedFollower {
     /// When the primary store cannot be used.
     pub(crate) fn begin(&self) -> Result<(), PrimaryUnavailable> {
         let Some(primary) = &self.store.primary else { return Ok(()) };
-        self.set_unread(take_over_all(&self.store, primary)?.1);
+        let unread = take_over_all(&self.store, primary)?.unread;
+        self.set_unread(primary, unread);
         Ok(())
     }
 
     /// Takes over what has changed since the last call, at the first one all of it, and uploads what is here alone. What
-    /// cannot be read is read again by the next call. Blocks.
+    /// cannot be read or uploaded is tried again by the next call. Blocks.
     ///
     /// # Errors
     /// When the primary store cannot be used; the next call does it.
@@ -86,39 +121,42 @@ impl HostedFollower {
         let Some(primary) = &self.store.primary else { return Ok(()) };
         primary.notes.write(&*primary.objects)?;
         let noted = change_notes::read(&*primary.objects)?;
-        let FollowedState { generation, listed_at, unread } = self.seen.lock().clone();
+        let FollowedState { generation, listed_at, unread, not_uploaded } = self.seen.lock().clone();
         let is_due = listed_at.is_none_or(|at| at.elapsed() >= LIST_PERIOD);
         let changed = generation.filter(|_| !is_due).and_then(|generation| noted.since(generation));
-        let unread = match changed {
+        let local = match changed {
             Some(packages) => {
-                let again = unread.keys().filter_map(|name| Some(name.split_once('/')?.0));
-                let packages: BTreeSet<&str> = packages.into_iter().chain(again).collect();
+                let packages: BTreeSet<&str> =
+                    packages.into_iter().chain(unread.iter().map(|(name, _)| name)).collect();
                 let failed = packages.iter().filter_map(|package| read_again(&self.store, primary, package).err());
-                failed.flat_map(|failed| failed.names).collect()
+                self.set_unread(primary, failed.flat_map(|failed| failed.names).collect());
+                not_uploaded.iter().map(|(package, version)| (package.to_owned(), version.to_owned())).collect()
             }
             None => {
-                let (names, unread) = take_over_all(&self.store, primary)?;
-                upload_others(&self.store, primary, &names)?;
+                let listed = take_over_all(&self.store, primary)?;
+                self.set_unread(primary, listed.unread);
                 self.seen.lock().listed_at = Some(Instant::now());
-                unread
+                versions_but(&self.store, &listed.names)
             }
         };
-        self.set_unread(unread);
-        self.seen.lock().generation = Some(noted.generation);
+        let failed = local.iter().filter(|(package, version)| upload(&self.store, primary, package, version).is_err());
+        let failed = failed.map(|(package, version)| format!("{package}/{version}")).collect();
+        let mut seen = self.seen.lock();
+        seen.not_uploaded.set(failed, "a version that is published here alone cannot be uploaded to the shared bucket");
+        seen.generation = Some(noted.generation);
         Ok(())
     }
 
-    /// Sets what could not be read. What fails twice in a row, while the rest can be read, is named in the log, once.
-    fn set_unread(&self, names: Vec<String>) {
-        let mut seen = self.seen.lock();
-        let before = std::mem::take(&mut seen.unread);
-        seen.unread.extend(names.into_iter().map(|name| {
-            let is_named = before.get(&name).copied();
-            if is_named == Some(false) {
-                tracing::error!(record = %name, "a published version cannot be read from the shared bucket, which has others");
-            }
-            (name, is_named.is_some())
-        }));
+    /// Sets what could not be read after all was listed, by this call or an earlier one.
+    fn set_unread(&self, primary: &Primary, names: Vec<String>) {
+        if names.is_empty()
+            && !primary.is_complete.swap(true, Ordering::AcqRel)
+            && let Err(error) = fs::write(self.store.layout.complete_copy(), b"")
+        {
+            tracing::warn!(%error, "the directory of published packages cannot be written");
+        }
+        let failure = "a published version cannot be read from the shared bucket, which has others";
+        self.seen.lock().unread.set(names, failure);
     }
 }
 
@@ -166,8 +204,8 @@ fn read_again(store: &HostedStore, primary: &Primary, package: &str) -> Result<(
     take_over(store, primary, &stale)
 }
 
-/// Takes over every record; returns their names, and what cannot be read.
-fn take_over_all(store: &HostedStore, primary: &Primary) -> Result<(HashSet<String>, Vec<String>), PrimaryUnavailable> {
+/// Takes over every record.
+fn take_over_all(store: &HostedStore, primary: &Primary) -> Result<ListedRecords, PrimaryUnavailable> {
     let mut stale = Vec::new();
     let mut names = HashSet::new();
     primary.list(RECORDS_FOLDER, |listed| {
@@ -175,26 +213,18 @@ fn take_over_all(store: &HostedStore, primary: &Primary) -> Result<(HashSet<Stri
         names.insert(listed.name);
     })?;
     let unread = take_over(store, primary, &stale).err().map(|unread| unread.names).unwrap_or_default();
-    if unread.is_empty()
-        && !primary.is_complete.swap(true, Ordering::AcqRel)
-        && let Err(error) = fs::write(store.layout.complete_copy(), b"")
-    {
-        tracing::warn!(%error, "the directory of published packages cannot be written");
-    }
-    Ok((names, unread))
+    Ok(ListedRecords { names, unread })
 }
 
-/// Uploads the versions whose records are none of these.
-fn upload_others(store: &HostedStore, primary: &Primary, names: &HashSet<String>) -> Result<(), PrimaryUnavailable> {
+/// The versions whose records are none of these: packages in lower case, and versions.
+fn versions_but(store: &HostedStore, names: &HashSet<String>) -> Vec<(String, String)> {
+    let mut others = Vec::new();
     for package in store.packages() {
         let folded = package.name.to_ascii_lowercase();
-        for version in package.versions() {
-            if !names.contains(&record_name(&folded, &version.version)) {
-                upload(store, primary, &folded, &version.version)?;
-            }
-        }
+        let versions = package.versions().filter(|version| !names.contains(&record_name(&folded, &version.version)));
+        others.extend(versions.map(|version| (folded.clone(), version.version.to_string())));
     }
-    Ok(())
+    others
 }
 
 /// A listed record that must be read: it is not the one that is known here.

@@ -1,11 +1,11 @@
 //! The objects of published packages in the bucket: small ones that are created once or replaced by comparison, and zips.
 //! What they hold is their owner's business.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{collections::HashSet, io, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::BoxStream};
-use tokio::time::{Instant, timeout_at};
+use parking_lot::Mutex;
 
 use super::{
     Bucket, BucketError, ChangeNotices, ObjectPage,
@@ -22,9 +22,8 @@ use crate::{
 
 /// Largest small object, bytes.
 pub(super) const MAX_HOSTED_OBJECT_BYTES: usize = 16 << 20;
-/// The slowest download of a zip that is waited for, bytes per second, and what is waited for any.
-const MIN_DOWNLOAD_RATE: u64 = 100 << 10;
-const MIN_DOWNLOAD_TIME: Duration = Duration::from_secs(30);
+/// Damaged marks that are remembered, so that the log names each once.
+const MAX_DAMAGED_MARKS: usize = 1000;
 /// How often a zip is uploaded whose outcome is unclear.
 const UPLOAD_ATTEMPTS: usize = 2;
 
@@ -32,6 +31,8 @@ const UPLOAD_ATTEMPTS: usize = 2;
 pub struct HostedObjects {
     bucket: Arc<Bucket>,
     clock: Clock,
+    /// The zips whose damaged marks the log has named.
+    damaged_marks: Mutex<HashSet<Digest>>,
 }
 
 /// The name under which a zip may be stored and named by a record.
@@ -79,7 +80,7 @@ impl From<BucketError> for ObjectDownloadError {
 impl HostedObjects {
     /// The objects in a bucket.
     pub fn new(bucket: Arc<Bucket>, clock: Clock) -> Self {
-        Self { bucket, clock }
+        Self { bucket, clock, damaged_marks: Mutex::default() }
     }
 
     /// Notices of changes in the bucket.
@@ -138,11 +139,19 @@ impl HostedObjects {
     pub async fn unmarked_zip(&self, digest: &Digest) -> Result<UnmarkedZip, BucketError> {
         let looked_at = self.clock.reading();
         let name = unmarked_name(&self.bucket, BlobFolder::Published, digest).await;
-        if matches!(name, Err(BucketError::Damaged)) {
+        if matches!(name, Err(BucketError::Damaged)) && self.is_newly_damaged(digest) {
             let mark = BlobFolder::Published.mark(digest);
             tracing::error!(object = %mark, "the mark of a published zip in the shared bucket cannot be read");
         }
         Ok(UnmarkedZip { name: name?.to_string(), looked_at })
+    }
+
+    fn is_newly_damaged(&self, digest: &Digest) -> bool {
+        let mut damaged = self.damaged_marks.lock();
+        if damaged.len() == MAX_DAMAGED_MARKS {
+            damaged.clear();
+        }
+        damaged.insert(*digest)
     }
 
     /// False when the mark of a zip was looked for so long ago that a record may no longer name the zip.
@@ -183,14 +192,13 @@ impl HostedObjects {
         len: u64,
         write: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<(), ObjectDownloadError> {
-        let deadline = Instant::now() + MIN_DOWNLOAD_TIME + Duration::from_secs(len / MIN_DOWNLOAD_RATE);
         let body = self.bucket.open(&ObjectName::of_hosted(name)?).await?.ok_or(BucketError::Damaged)?;
         if body.len.is_some_and(|found| found != len) {
             return Err(BucketError::Damaged.into());
         }
         let mut parts = body.bytes;
         let mut received: u64 = 0;
-        while let Some(part) = timeout_at(deadline, parts.next()).await.map_err(|_| BucketError::TimedOut)? {
+        while let Some(part) = parts.next().await {
             let part = part?;
             received = received.saturating_add(part.len() as u64);
             if received > len {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use srm_mirror::{
     cache::policy::UpstreamMode,
     shared::{self, BucketOperation},
-    value::ByteSize,
+    value::{ByteSize, Period},
 };
 use tempfile::TempDir;
 
@@ -358,11 +358,17 @@ async fn an_earlier_removal_that_is_read_later_leaves_an_import_alone() {
     let forge = some_forge().await;
     let (_dir, bundle) = exported(&forge, &[ZIP]).await;
     let removed_at = Timestamp::now();
-    let mirror = node(&forge, &bucket).start().await;
+    let section = shared::Config { response_timeout: Period::secs(60), ..bucket.section() };
+    let mirror = node(&forge, &bucket).with(|config| config.shared = Some(section)).start().await;
+    // It has looked: what is removed from now on is no earlier removal than its start.
+    eventually("a look is answered", || bucket.requests(&Method::GET, "state/removals") >= 2).await;
+    let gate = bucket.gate(Method::GET, "state/removals");
+    gate.reached().await;
     let ended = import(&forge, &bucket, mirror.dir(), &bundle, &[]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     uploaded(&mirror).await;
     removals::tell(&bucket, "devsapp/fc3", removed_at);
+    gate.open();
     removals::done(&mirror, 1).await;
     assert_eq!((blobs(mirror.dir()), pins(mirror.dir()).len()), (1, 1));
     assert_eq!((bucket.names("claims").len(), bucket.names("pins").len()), (1, 1));

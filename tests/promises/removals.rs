@@ -42,8 +42,13 @@ async fn remove(mirror: &Mirror, pattern: &str, forget: bool) {
 
 /// Tells all mirrors that an operator of another one has forgotten a package at this time: the list has nothing else.
 pub fn tell(bucket: &TestBucket, pattern: &str, at: Timestamp) {
+    tell_next(bucket, 1, pattern, at);
+}
+
+/// As [`tell`], with the number of the removal.
+fn tell_next(bucket: &TestBucket, number: u64, pattern: &str, at: Timestamp) {
     let removal = json!({"pattern": pattern, "forget": true, "at": at, "by": "b".repeat(64)});
-    let list = json!({"list": "a".repeat(64), "last": 1, "removals": [removal]});
+    let list = json!({"list": "a".repeat(64), "last": number, "removals": [removal]});
     bucket.overwrite(REMOVALS, list.to_string());
 }
 
@@ -179,14 +184,24 @@ async fn the_command_removes_on_other_mirrors_what_its_own_does_not_have() {
 async fn what_was_first_seen_after_a_removal_stays_also_where_the_removal_is_read_later() {
     let bucket = TestBucket::scripted().await;
     let forge = some_forge().await;
-    let removed_at = Timestamp::now();
-    // None looks between the zip and the removal.
-    let gate = bucket.gate(Method::GET, "state/removals");
-    let mirrors = two_mirrors(&forge, &bucket).await;
-    tell(&bucket, "devsapp/fc3@v1.0.0", removed_at);
-    gate.open();
+    // Mirrors that have nothing at their first look do no earlier removal.
+    tell(&bucket, "acme/one", Timestamp::now());
+    let mirrors = [node(&forge, &bucket).start().await, node(&forge, &bucket).start().await];
     for mirror in &mirrors {
         done(mirror, 1).await;
+    }
+    // None looks between the zip and the removal.
+    let gate = bucket.gate(Method::GET, "state/removals");
+    let removed_at = Timestamp::now();
+    for mirror in &mirrors {
+        assert_eq!(mirror.get(ZIP).await.status, 200);
+        eventually("stored", || blobs(mirror.dir()) == 1).await;
+    }
+    uploaded(&mirrors[0]).await;
+    tell_next(&bucket, 2, "devsapp/fc3@v1.0.0", removed_at);
+    gate.open();
+    for mirror in &mirrors {
+        done(mirror, 2).await;
         assert_eq!((blobs(mirror.dir()), pins(mirror.dir()).len()), (1, 1));
     }
     assert_eq!((bucket.names("claims").len(), bucket.names("pins").len()), (1, 1));

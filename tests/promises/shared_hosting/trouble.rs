@@ -151,3 +151,43 @@ async fn a_record_that_cannot_be_read_keeps_no_node_from_following_the_others() 
         eventually("read", async || node.has("releases/acme-bad/1.0.0.json")).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_cannot_be_uploaded_keeps_no_other_one_from_the_bucket_and_is_tried_again_alone() {
+    let _log = crate::logs::keep();
+    let mirrors = Mirrors::scripted().await;
+    let alone = mirrors.alone().await;
+    let zip = alone.publish("acme-a", "1.0.0").await;
+    alone.publish("acme-b", "1.0.0").await;
+    let mark = format!("gc/hosted/{}", sha(&zip));
+    mirrors.bucket.overwrite(&mark, "damaged");
+    let node = mirrors.node_in(alone.stop().await.into()).await;
+    eventually("the other one is uploaded", async || mirrors.bucket.names("hosted/releases/acme-b").len() == 1).await;
+    let lists = || mirrors.bucket.script().log().iter().filter(|seen| seen.name.ends_with("/hosted/releases/")).count();
+    let before = lists();
+    let tries = mirrors.bucket.requests(&Method::GET, &mark);
+    eventually("tried again", async || mirrors.bucket.requests(&Method::GET, &mark) >= tries + 3).await;
+    assert_eq!(lists(), before, "all is listed once");
+    assert_eq!(crate::logs::lines(&mark).iter().filter(|line| line.contains("ERROR")).count(), 1, "in the log");
+    mirrors.bucket.overwrite(&mark, json!({"digest": sha(&zip), "generation": 0}).to_string());
+    eventually("uploaded", async || mirrors.bucket.names("hosted/releases/acme-a").len() == 1).await;
+    assert_eq!(node.fetch("acme-a", "1.0.0").await.expect("served"), sha(&zip));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_node_is_complete_as_soon_as_the_last_record_is_read() {
+    let mirrors = Mirrors::scripted().await;
+    mirrors.node().await.publish("acme-x", "1.0.0").await;
+    let record = "hosted/releases/acme-x/1.0.0.json";
+    mirrors.bucket.fault(Method::GET, record, BucketFault::Status(403));
+    let node = mirrors.node().await;
+    // By its start, by its first look, and once more.
+    let asked = mirrors.bucket.requests(&Method::GET, record);
+    eventually("read again", async || mirrors.bucket.requests(&Method::GET, record) >= asked + 2).await;
+    assert!(!node.has("complete-copy"));
+    mirrors.bucket.script().clear_faults();
+    eventually("complete", async || node.has("complete-copy")).await;
+    mirrors.bucket.script().down();
+    let unknown = node.fetch("acme-unknown", "1.0.0").await.expect_err("unknown");
+    assert_eq!(unknown.status, 404, "the upstreams are asked: {unknown:?}");
+}
