@@ -31,6 +31,7 @@ mod restore;
 mod retention;
 mod shared_failures;
 mod space;
+mod spelling;
 mod spent;
 mod startup;
 mod store;

@@ -6,6 +6,7 @@
 //!   deleted at any time; a record names the object of its zip;
 //! - `releases/{package in lower case}/{version}.json`: one record per version, created once. That create-only write is the
 //!   publication. Every later change (hidden, kept, deleted, another zip of a moving version) is a replacement by comparison;
+//! - `names/{package in lower case}.json`: the spelling of a package's name, created once before its first record;
 //! - `reservations/{package in lower case}/{version}.json`: the present reservation of a version, replaced by comparison;
 //! - `changes.json`: which packages have changed lately, replaced by comparison.
 //!

@@ -1,6 +1,7 @@
 //! Publications and changes where a primary store decides: they are done when it has the record, and then copied here.
 //!
-//! A publication has this order: the zip is uploaded ([`super::zip_upload`]); the record is created, which is the publication;
+//! A publication has this order: the zip is uploaded ([`super::zip_upload`]); of a new package, the spelling of its name is
+//! created ([`super::spelling`]); the record is created, which is the publication;
 //! zip, record and index of this directory follow; the change is noted for the other mirrors. A mirror that dies between any two
 //! of these steps leaves the whole version or nothing of it, and a publication that is repeated succeeds, and is noted again.
 //! So every mirror reads again what it took over before the note, and none keeps a copy that a later change has replaced.
@@ -12,6 +13,7 @@ use super::{
     following,
     primary::{COMPARE_ATTEMPTS, Primary, PrimaryUnavailable, PrimaryWrite, ZipName, is_same},
     record::ReleaseRecord,
+    spelling::take_spelling,
     store::earlier_zips,
     zip_upload::upload_publication,
 };
@@ -71,7 +73,11 @@ fn write(
     let version = release.version.as_str();
     let blob = name.map(|name| name.name.clone());
     let new = ReleaseRecord { blob, ..ReleaseRecord::new(release.clone(), zip) };
-    let is_known = store.package(folded).is_some_and(|package| package.version(version).is_some());
+    let package = store.package(folded);
+    if package.is_none() {
+        take_spelling(primary, &release.name)?;
+    }
+    let is_known = package.is_some_and(|package| package.version(version).is_some());
     let mut present = if is_known { primary.record(folded, version)? } else { None };
     let mut record = new.clone();
     let mut begun = None;

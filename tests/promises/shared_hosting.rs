@@ -304,3 +304,26 @@ async fn of_a_hundred_publications_of_one_version_over_three_nodes_one_wins() {
         assert_eq!(node.fetch("acme-x", "1.0.0").await.expect("fetched"), won[0].0);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_spellings_of_a_new_name_that_two_nodes_publish_at_once_one_wins() {
+    let mirrors = Mirrors::scripted().await;
+    let [a, b] = mirrors.two().await;
+    let gate = mirrors.bucket.gate(Method::PUT, "hosted/releases/acme-x/1.0.0.json");
+    let other_spelling = async {
+        gate.reached().await;
+        let other = b.put("acme-x", "1.1.0", component("acme-x", "1.1.0")).await;
+        gate.open();
+        other
+    };
+    let (_, other) = join(a.publish("Acme-X", "1.0.0"), other_spelling).await;
+    assert_eq!(other.status, 409, "{other:?}");
+    assert!(
+        String::from_utf8_lossy(&other.body).contains("is published as Acme-X; names differ in more than case"),
+        "{other:?}"
+    );
+    b.publish("Acme-X", "1.1.0").await;
+    for node in [&a, &b] {
+        node.eventually_lists("acme-x", &["1.1.0", "1.0.0"]).await;
+    }
+}

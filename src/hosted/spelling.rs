@@ -1,0 +1,41 @@
+//! The spelling of a package's name where several mirrors share a primary store: of the first publications, on any of them,
+//! one decides on it.
+//!
+//! `hosted/names/{package in lower case}.json` is created once, before the first record of the package. While there are
+//! records, they say the spelling, and nothing reads it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    PublishRefusal,
+    primary::{Primary, PrimaryWrite},
+    primary_changes::CONTENDED,
+};
+
+#[derive(Serialize, Deserialize)]
+struct NameSpelling {
+    name: String,
+}
+
+/// Takes a spelling for a package without any version.
+///
+/// # Errors
+/// `OtherCase` where another publication was first, also when it failed afterwards.
+pub(super) fn take_spelling(primary: &Primary, name: &str) -> Result<(), PublishRefusal> {
+    let folded = name.to_ascii_lowercase();
+    let object = format!("hosted/names/{folded}.json");
+    let own = serde_json::json!(NameSpelling { name: name.to_owned() }).to_string();
+    if primary.objects.create(&object, own.into_bytes())? == PrimaryWrite::Done {
+        return Ok(());
+    }
+    let found = primary.objects.read(&object)?.ok_or(CONTENDED)?;
+    match serde_json::from_slice::<NameSpelling>(&found.bytes) {
+        Ok(first) if first.name == name => Ok(()),
+        Ok(first) if first.name.eq_ignore_ascii_case(name) => Err(PublishRefusal::OtherCase(first.name)),
+        _ => {
+            // Nothing else repairs it, and the package could never be published.
+            tracing::error!(%object, "the spelling of a package's name in the shared bucket is damaged, and ignored");
+            Ok(())
+        }
+    }
+}
