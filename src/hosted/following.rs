@@ -51,9 +51,9 @@ struct FollowedState {
     not_uploaded: FailedNames,
 }
 
-/// What has failed last: whether the log has named it.
+/// What has failed last: how often in a row.
 #[derive(Clone, Debug, Default)]
-struct FailedNames(BTreeMap<String, bool>);
+struct FailedNames(BTreeMap<String, u32>);
 
 /// What could not be read; the rest was.
 struct UnreadRecords {
@@ -69,6 +69,9 @@ struct ListedRecords {
     unread: Vec<String>,
 }
 
+/// A package in lower case, and its version.
+type LocalVersion = (String, String);
+
 /// A record that must be read, and what is known of it here.
 struct StaleRecord {
     package: String,
@@ -77,6 +80,11 @@ struct StaleRecord {
 }
 
 impl FailedNames {
+    /// What was not tried yet.
+    fn untried(names: impl Iterator<Item = String>) -> Self {
+        Self(names.map(|name| (name, 0)).collect())
+    }
+
     /// The packages with their versions.
     fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.keys().filter_map(|name| name.split_once('/'))
@@ -86,11 +94,11 @@ impl FailedNames {
     fn set(&mut self, names: Vec<String>, failure: &str) {
         let before = std::mem::take(&mut self.0);
         self.0.extend(names.into_iter().map(|name| {
-            let is_named = before.get(&name).copied();
-            if is_named == Some(false) {
+            let failures = before.get(&name).map_or(1, |failures| failures.saturating_add(1));
+            if failures == 2 {
                 tracing::error!(record = %name, "{failure}");
             }
-            (name, is_named.is_some())
+            (name, failures)
         }));
     }
 }
@@ -101,18 +109,21 @@ impl HostedFollower {
         Self { store, seen: Mutex::default() }
     }
 
-    /// Takes over all that is in the primary store, and uploads nothing. Blocks.
+    /// Takes over all that is in the primary store; what is here alone is uploaded by the next [`Self::step`]. Blocks.
     ///
     /// # Errors
     /// When the primary store cannot be used.
     pub(crate) fn begin(&self) -> Result<(), PrimaryUnavailable> {
         let Some(primary) = &self.store.primary else { return Ok(()) };
-        let unread = take_over_all(&self.store, primary)?.unread;
-        self.set_unread(primary, unread);
+        let noted = change_notes::read(&*primary.objects)?;
+        let local = self.list(primary)?;
+        let mut seen = self.seen.lock();
+        seen.not_uploaded = FailedNames::untried(local.iter().map(full_name));
+        seen.generation = Some(noted.generation);
         Ok(())
     }
 
-    /// Takes over what has changed since the last call, at the first one all of it, and uploads what is here alone. What
+    /// Takes over what has changed since the last call, or all of it where that is due, and uploads what is here alone. What
     /// cannot be read or uploaded is tried again by the next call. Blocks.
     ///
     /// # Errors
@@ -132,19 +143,22 @@ impl HostedFollower {
                 self.set_unread(primary, failed.flat_map(|failed| failed.names).collect());
                 not_uploaded.iter().map(|(package, version)| (package.to_owned(), version.to_owned())).collect()
             }
-            None => {
-                let listed = take_over_all(&self.store, primary)?;
-                self.set_unread(primary, listed.unread);
-                self.seen.lock().listed_at = Some(Instant::now());
-                versions_but(&self.store, &listed.names)
-            }
+            None => self.list(primary)?,
         };
         let failed = local.iter().filter(|(package, version)| upload(&self.store, primary, package, version).is_err());
-        let failed = failed.map(|(package, version)| format!("{package}/{version}")).collect();
+        let failed = failed.map(full_name).collect();
         let mut seen = self.seen.lock();
         seen.not_uploaded.set(failed, "a version that is published here alone cannot be uploaded to the shared bucket");
         seen.generation = Some(noted.generation);
         Ok(())
+    }
+
+    /// Takes over every record; returns the versions that are here alone.
+    fn list(&self, primary: &Primary) -> Result<Vec<LocalVersion>, PrimaryUnavailable> {
+        let listed = take_over_all(&self.store, primary)?;
+        self.set_unread(primary, listed.unread);
+        self.seen.lock().listed_at = Some(Instant::now());
+        Ok(versions_but(&self.store, &listed.names))
     }
 
     /// Sets what could not be read after all was listed, by this call or an earlier one.
@@ -216,8 +230,8 @@ fn take_over_all(store: &HostedStore, primary: &Primary) -> Result<ListedRecords
     Ok(ListedRecords { names, unread })
 }
 
-/// The versions whose records are none of these: packages in lower case, and versions.
-fn versions_but(store: &HostedStore, names: &HashSet<String>) -> Vec<(String, String)> {
+/// The versions whose records are none of these.
+fn versions_but(store: &HostedStore, names: &HashSet<String>) -> Vec<LocalVersion> {
     let mut others = Vec::new();
     for package in store.packages() {
         let folded = package.name.to_ascii_lowercase();
@@ -225,6 +239,11 @@ fn versions_but(store: &HostedStore, names: &HashSet<String>) -> Vec<(String, St
         others.extend(versions.map(|version| (folded.clone(), version.version.to_string())));
     }
     others
+}
+
+/// As [`FollowedState`] has it.
+fn full_name((package, version): &LocalVersion) -> String {
+    format!("{package}/{version}")
 }
 
 /// A listed record that must be read: it is not the one that is known here.
