@@ -2,10 +2,10 @@
 
 use std::{io, sync::Arc};
 
-use crate::blocking::spawn_blocking;
 use jiff::Timestamp;
 
 use crate::{
+    blocking::spawn_blocking,
     entry::{Digest, Key, Meta},
     observe::CacheMetrics,
     origin::FetchError,

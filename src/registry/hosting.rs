@@ -3,13 +3,13 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use crate::blocking::spawn_blocking;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{RegistryError, not_found};
 use crate::{
+    blocking::spawn_blocking,
     cache::{ArchiveAnswer, ArchiveAvailability, Object, ServedArchive, documents::DocumentAnswer},
     clock::Clock,
     entry::{Digest, Document, DocumentMeta, Key, Meta, UpstreamStatus, Validators},

@@ -7,7 +7,6 @@ use std::{
     sync::Arc,
 };
 
-use crate::blocking::spawn_blocking;
 use jiff::Timestamp;
 
 use super::{
@@ -22,6 +21,7 @@ use super::{
 use crate::{
     admin_api::{InventoryOrder, RefKind},
     archive::ZipFacts,
+    blocking::spawn_blocking,
     cache::{
         Cache, CacheFailure, CacheUsage, DocumentCheck, Integrity, InventoryEntry, RemovedBy, fill_watcher::FillUpdate,
     },

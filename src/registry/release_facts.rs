@@ -3,11 +3,10 @@
 
 use std::{io, sync::Arc};
 
-use crate::blocking::spawn_blocking;
-
 use super::{archive_source::ArchiveSource, metadata::manifest, moving::MovingVersions, shared_work::SharedWorkCache};
 use crate::{
     archive::{CentralDirectory, FolderFacts, SmallFile, StoredZipError, ZipFacts},
+    blocking::spawn_blocking,
     cache::{Cache, Object},
     entry::{Digest, Meta, Pin},
     package::{FolderPath, ModelFinding, PackageId, PublishManifest},

@@ -5,8 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, time::timeout};
 
 use super::error::ApiError;
-use crate::blocking::spawn_blocking;
-use crate::registry::RegistryError;
+use crate::{blocking::spawn_blocking, registry::RegistryError};
 
 /// Most scans at once: more of them would take the processors from connections and downloads.
 const MAX_SCANS: usize = 2;

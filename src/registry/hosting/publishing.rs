@@ -2,11 +2,10 @@
 
 use std::{io, sync::Arc};
 
-use crate::blocking::spawn_blocking;
-
 use super::{HostedPackages, NotReserved, uploads::UploadPlace};
 use crate::{
     archive::{ZipFacts, package_model::check_upload},
+    blocking::spawn_blocking,
     entry::{Digest, Verified},
     hosted::{
         ChangeError, HostedSpaceFull, HostedStore, HostedUpload, NewRelease, Publication, PublishRefusal,

@@ -3,7 +3,6 @@
 
 use std::{io, sync::Arc};
 
-use crate::blocking::spawn_blocking;
 use jiff::Timestamp;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -14,6 +13,7 @@ use super::{
     shared_reservations,
 };
 use crate::{
+    blocking::spawn_blocking,
     hosted::{self, FailedPublication, Publication, StateChange, share_failure},
     package::PackageId,
 };

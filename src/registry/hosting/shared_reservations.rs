@@ -11,9 +11,11 @@ use super::{
     AnnouncedPackage, HostedPackages, NewReservation, NotReserved, PublishableVersion, PublishingError,
     publishing::closed, reservations::ReservationInUse,
 };
-use crate::blocking::spawn_blocking;
-use crate::hosted::{
-    self, HostedStore, PrimaryUnavailable, PublishRefusal, ReservationUse, ReservingError, SharedReservation,
+use crate::{
+    blocking::spawn_blocking,
+    hosted::{
+        self, HostedStore, PrimaryUnavailable, PublishRefusal, ReservationUse, ReservingError, SharedReservation,
+    },
 };
 
 /// How long before its end the reservation of a zip that is arriving is extended, and for how long.

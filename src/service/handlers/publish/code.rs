@@ -1,12 +1,12 @@
 //! `POST /v3/user/token`: a new code for the account that signs the request, as `registry login --retoken` asks for it.
 
-use crate::blocking::spawn_blocking;
 use http::{Response, request::Parts};
 use serde_json::json;
 
 use super::{Body, Denial, PublishFailure, permission, v3_answer};
 use crate::{
     access::TokenError,
+    blocking::spawn_blocking,
     service::{Service, audit::Acts, context::RequestContext},
 };
 

@@ -1,11 +1,11 @@
 //! The form with which the command line client announces a version: what it says of the zip that follows.
 
-use crate::blocking::spawn_blocking;
 use url::form_urlencoded;
 
 use super::{ModelFinding, PublishFailure, PublishForm, PublishingError, receive::UploadBody};
 use crate::{
     archive::package_model::check_publish_yaml,
+    blocking::spawn_blocking,
     package::{ModelRule, PackageKind, PublishManifest},
     registry::hosting::{AnnouncedPackage, manifest_digest},
     service::Service,
