@@ -182,7 +182,7 @@ pub(super) async fn download(
         hosted.copied.downloads.join(&digest, move || hosted::download_zip(&store, &digest, len, blob.as_deref()));
     let downloaded = download.await.unwrap_or_else(|not_run| match not_run {
         NotRun::Busy => Err(ZipDownloadError::Unavailable(BUSY_RETRY)),
-        NotRun::Panicked => Err(ZipDownloadError::Unwritable),
+        NotRun::Lost => Err(ZipDownloadError::Unwritable),
     });
     downloaded.map_err(|error| match error {
         ZipDownloadError::Unavailable(retry_after) => RegistryError::HostedUnavailable(retry_after),
