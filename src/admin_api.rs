@@ -180,6 +180,8 @@ pub(crate) enum ErrorCode {
     AuditUnwritable,
     /// The bucket that the mirrors share cannot be used at present.
     Bucket,
+    /// An object of that bucket is damaged.
+    DamagedInBucket,
     /// The cache directory cannot be read or written; the log has the cause.
     Storage,
     /// A code that this version does not have, or none.
@@ -195,7 +197,7 @@ impl ErrorCode {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::NoSuchRoute | Self::NotStored => StatusCode::NOT_FOUND,
             Self::InvalidImport | Self::InvalidConfiguration => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Conflict => StatusCode::CONFLICT,
+            Self::Conflict | Self::DamagedInBucket => StatusCode::CONFLICT,
             Self::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
             Self::Plaintext => StatusCode::FORBIDDEN,
             Self::NoMemory | Self::AuditUnwritable | Self::Bucket => StatusCode::SERVICE_UNAVAILABLE,

@@ -60,7 +60,9 @@ use policy::{ArchiveConfig, DocumentConfig};
 use uploads::{PinnedKeys, Uploader};
 
 pub use crate::shared::BucketOperation;
-pub use crate::shared::{BucketError, KeyFolder, KeyPage, ListedKey, SetMode, SetSourceError, SharedSources};
+pub use crate::shared::{
+    BucketError, KeyFolder, KeyPage, ListedKey, SetMode, SetSourceError, SharedSources, with_patience,
+};
 pub use crate::storage::{
     Generation, HitStats, Object, ObjectContent, TierStats, TierUsage, WeakObject,
     disk::{DiskUsage, Integrity, InventoryEntry, SourcePlace, SourceRecord, UploadQueueUsage},

@@ -35,7 +35,7 @@ pub use listing::{KeyFolder, KeyPage, ListedKey, ListedObject, ObjectPage};
 pub use marks::MIN_GRACE;
 pub use notices::{ChangeListener, ChangeNotices};
 pub use once::Occurrence;
-pub use patience::{Patience, with_patience};
+pub use patience::{MaybeBucketError, with_patience};
 pub use probe::Arbitration;
 pub use sealed::{MIN_SEALING_SECRET_BYTES, SealError, SealedText, SealingKey};
 pub use sources::{SetMode, SetSourceError, SetSources, SharedSources};

@@ -33,7 +33,7 @@ pub(crate) enum PushEvent {
         /// The key.
         key: Key,
     },
-    /// A zip was uploaded, or need not be.
+    /// A zip was uploaded, or need not be; or a pin that cannot be compared, without a size.
     Zip {
         /// The key.
         key: Key,
@@ -70,6 +70,9 @@ pub(crate) struct PushSums {
     pub(crate) unpinned: u64,
     /// Zips and pins that cannot be read.
     pub(crate) unreadable: u64,
+    /// Zips and pins whose pin or mark in the bucket is damaged.
+    #[serde(default)]
+    pub(crate) damaged: u64,
 }
 
 /// What became of a zip.
@@ -86,4 +89,6 @@ pub(crate) enum PushState {
     Unpinned,
     /// It cannot be read.
     Unreadable,
+    /// Its pin or its mark in the bucket is damaged: the bucket does not have it from this mirror.
+    Damaged,
 }

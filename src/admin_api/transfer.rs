@@ -100,6 +100,8 @@ pub enum ImportState {
     Conflict,
     /// The shared bucket has pinned other content under the key, which counts: the import is refused, with `force` too.
     Overruled,
+    /// The pin of the shared bucket under the key is damaged: the import is refused.
+    Damaged,
     /// The same content is on disk, in whatever packing, or a later revision of the same moving version.
     Stored,
     /// It would be stored.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{BucketTier, ImportError, NotUploaded, PinRecords, bucket_uploads::TierUpload, pins::PinConflict};
 use crate::{
     entry::{Document, Key, Meta, Pin},
-    shared::{BucketError, Patience, SharedPin},
+    shared::{BucketError, SharedPin, with_patience},
     storage::disk::{PinState, Spool},
 };
 
@@ -31,8 +31,10 @@ impl BucketImport {
         let Self { bucket, pins, key, meta, on_conflict } = self;
         let mut settled = None;
         if let Some(pin) = pin {
+            // Compares once more: a request may have pinned the version while the bytes arrived, and the bucket may not have
+            // that pin yet.
+            pins.check_import(&key, &pin.verified, on_conflict).await?;
             let first_seen = settled_in(&bucket, &pin, &pins).await?.first_seen;
-            // Compares once more: a request may have pinned the version while the bytes arrived.
             pins.settle_import(Pin { first_seen, ..pin }, on_conflict).await?;
             // It may have been pinned here before, at another time.
             settled = pins.read(&key).await?;
@@ -40,35 +42,28 @@ impl BucketImport {
         if !bucket.uploads_first(meta.len) {
             return Ok((spool, meta, Some(PinState::Settled)));
         }
-        let mut patience = Patience::default();
-        loop {
-            match bucket.upload_spool(&key, settled.as_deref(), &meta, &spool, &pins).await {
-                Ok(TierUpload::Written | TierUpload::Present) => return Ok((spool, meta, None)),
-                Ok(TierUpload::NotPinned) => return Err(ImportError::Invalid("it was forgotten meanwhile".to_owned())),
-                Err(NotUploaded::Bucket(error)) => patience.wait(error).await?,
-                Err(NotUploaded::Here(error)) => return Err(error.into()),
-            }
+        match with_patience(|| bucket.upload_spool(&key, settled.as_deref(), &meta, &spool, &pins)).await {
+            Ok(TierUpload::Written | TierUpload::Present) => Ok((spool, meta, None)),
+            Ok(TierUpload::NotPinned) => Err(ImportError::Invalid("it was forgotten meanwhile".to_owned())),
+            Err(NotUploaded::Bucket(error)) => Err(error.into()),
+            Err(NotUploaded::Here(error)) => Err(error.into()),
         }
     }
 }
 
 /// Pins content in the bucket; returns what is pinned there.
 async fn settled_in(bucket: &BucketTier, pin: &Pin, pins: &PinRecords) -> Result<Pin, ImportError> {
-    let mut patience = Patience::default();
-    loop {
-        match bucket.archives.settle(pin).await {
-            Ok(SharedPin::Agreed(agreed)) => return Ok(agreed),
-            Ok(SharedPin::Other(other)) => {
-                tracing::error!(
-                    key = %pin.key, pinned = %other.verified.manifest, imported = %pin.verified.manifest,
-                    "pin-mismatch: an import has other content than the bucket"
-                );
-                // From now on this mirror knows, too, also while the bucket cannot be asked. Where it has pinned other content
-                // itself, that is reconciled by the queue of uploads.
-                let _ = pins.agree(other).await;
-                return Err(ImportError::Overruled);
-            }
-            Err(error) => patience.wait(error).await?,
+    match with_patience(|| bucket.archives.settle(pin)).await? {
+        SharedPin::Agreed(agreed) => Ok(agreed),
+        SharedPin::Other(other) => {
+            tracing::error!(
+                key = %pin.key, pinned = %other.verified.manifest, imported = %pin.verified.manifest,
+                "pin-mismatch: an import has other content than the bucket"
+            );
+            // From now on this mirror knows, too, also while the bucket cannot be asked. Where it has pinned other content
+            // itself, that is reconciled by the queue of uploads.
+            let _ = pins.agree(other).await;
+            Err(ImportError::Overruled)
         }
     }
 }
@@ -78,19 +73,13 @@ async fn settled_in(bucket: &BucketTier, pin: &Pin, pins: &PinRecords) -> Result
 /// # Errors
 /// When the bucket cannot be used; the call may be repeated.
 pub(super) async fn import_document(bucket: &BucketTier, key: &Key, document: &Document) -> Result<(), BucketError> {
-    let mut patience = Patience::default();
-    loop {
-        let written = async {
-            let found = bucket.documents.find(key, bucket.clock.now()).await?;
-            let known = found.document.as_ref();
-            match known.is_some_and(|known| known.meta.validated_at >= document.meta.validated_at) {
-                true => Ok(()),
-                false => bucket.documents.put(key, document, found).await,
-            }
-        };
-        match written.await {
-            Ok(()) => return Ok(()),
-            Err(error) => patience.wait(error).await?,
+    let written = || async {
+        let found = bucket.documents.find(key, bucket.clock.now()).await?;
+        let known = found.document.as_ref();
+        match known.is_some_and(|known| known.meta.validated_at >= document.meta.validated_at) {
+            true => Ok(()),
+            false => bucket.documents.put(key, document, found).await,
         }
-    }
+    };
+    with_patience(written).await
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     entry::{Key, Meta, Pin},
-    shared::{ArchiveUpload, BucketError, Patience, SharedPin},
+    shared::{ArchiveUpload, BucketError, MaybeBucketError, SharedPin, with_patience},
     storage::{Object, ObjectContent, disk::Spool},
 };
 
@@ -33,6 +33,15 @@ pub enum NotUploaded {
     /// The disk cannot be read or written.
     #[error(transparent)]
     Here(#[from] std::io::Error),
+}
+
+impl MaybeBucketError for NotUploaded {
+    fn bucket(self) -> Result<BucketError, Self> {
+        match self {
+            Self::Bucket(error) => Ok(error),
+            Self::Here(_) => Err(self),
+        }
+    }
 }
 
 /// Whether this mirror has a pin since it was read.
@@ -108,10 +117,7 @@ impl BucketTier {
             return Ok(OwnPin::Kept);
         }
         tracing::info!(key = %pin.key, "a version that was forgotten while it was written to the bucket is taken away there");
-        let mut patience = Patience::default();
-        while let Err(error) = self.archives.forget_pin(pin).await {
-            patience.wait(error).await?;
-        }
+        with_patience(|| self.archives.forget_pin(pin)).await?;
         Ok(OwnPin::Gone)
     }
 }

@@ -17,6 +17,7 @@ use super::{
     spool_writer::{FinishError, ProgressListeners, SpoolWriteError, SpoolWriter},
 };
 use crate::{
+    blocking::spawn_blocking,
     clock::Clock,
     entry::{Digest, ExportedArchive, Meta, Verified},
     origin::{Verify, VerifyError},
@@ -128,10 +129,8 @@ impl ArchiveImporter {
         if exported.len > self.max_archive_bytes {
             return Err(invalid("the archive is larger than archives.max_size allows"));
         }
-        let pin = if pinning == Pinning::Pinned { self.pins.read(&key).await? } else { None };
-        let conflicts = pin.is_some_and(|pin| pin.verified.manifest != exported.verified.manifest);
-        if conflicts && on_conflict == PinConflict::Refuse {
-            return Err(ImportError::Conflict);
+        if pinning == Pinning::Pinned {
+            self.pins.check_import(&key, &exported.verified, on_conflict).await?;
         }
         let (spool, verified) = self.receive(&exported, body, verify).await?;
         let now = self.clock.now();
@@ -188,8 +187,7 @@ impl ArchiveImporter {
         }
         progress_writer.advance(len);
         progress_writer.finish();
-        let verified =
-            crate::blocking::spawn_blocking(move || verify.verify(&spool_view)).await.map_err(io::Error::other)??;
+        let verified = spawn_blocking(move || verify.verify(&spool_view)).await.map_err(io::Error::other)??;
         if verified.manifest != exported.verified.manifest {
             return Err(invalid("the archive does not have the content of its description"));
         }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::archive_request::{ArchiveRequest, Pinning};
 use crate::{
-    entry::{Key, Meta, Pin},
+    entry::{Key, Meta, Pin, Verified},
     origin::FetchError,
     storage::disk::{Disk, PinEvent, SettleError},
 };
@@ -223,6 +223,24 @@ impl PinRecords {
         })
     }
 
+    /// Compares what is imported with its pin, if there is one.
+    ///
+    /// # Errors
+    /// See [`ImportPinError`].
+    pub(super) async fn check_import(
+        &self,
+        key: &Key,
+        imported: &Verified,
+        on_conflict: PinConflict,
+    ) -> Result<(), ImportPinError> {
+        let is_other = |pin: Arc<Pin>| pin.verified.manifest != imported.manifest;
+        if on_conflict == PinConflict::Refuse && self.read(key).await.map_err(ImportPinError::Io)?.is_some_and(is_other)
+        {
+            return Err(ImportPinError::Conflict);
+        }
+        Ok(())
+    }
+
     /// Compares what is imported with its pin, or pins it. Durable when it returns.
     ///
     /// # Errors
@@ -276,10 +294,7 @@ fn compare_with_pin(new: Pin, old: Option<Pin>) -> Result<Vec<(PinEvent, Pin)>, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        cache::fakes::TestCache,
-        entry::{Digest, Verified},
-    };
+    use crate::{cache::fakes::TestCache, entry::Digest};
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn of_many_that_record_a_pin_at_once_each_learns_the_one_that_is_kept() {

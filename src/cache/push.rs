@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     entry::{Key, Pin},
-    shared::Patience,
+    shared::with_patience,
     storage::Object,
 };
 
@@ -95,16 +95,11 @@ impl Pusher {
 async fn push_pin(uploader: &Uploader, key: &Key) -> Result<PushedPin, NotUploaded> {
     let Some(pin) = uploader.pins.read(key).await? else { return Ok(PushedPin::Gone) };
     let object = uploader.tiers.peek(key).await?;
-    let mut patience = Patience::default();
-    loop {
-        match settle(uploader, &pin, object.as_ref()).await {
-            Ok(Reconciled::Agreed) => return Ok(PushedPin::Settled),
-            Ok(Reconciled::OtherContent) => return Ok(PushedPin::OtherContent),
-            Ok(Reconciled::Forgotten) => return Ok(PushedPin::Gone),
-            Err(NotUploaded::Bucket(error)) => patience.wait(error).await?,
-            Err(error) => return Err(error),
-        }
-    }
+    Ok(match with_patience(|| settle(uploader, &pin, object.as_ref())).await? {
+        Reconciled::Agreed => PushedPin::Settled,
+        Reconciled::OtherContent => PushedPin::OtherContent,
+        Reconciled::Forgotten => PushedPin::Gone,
+    })
 }
 
 /// Settles a pin with the bucket. Most are there when a run is repeated: to ask is one request, to pin again is three.
@@ -123,13 +118,7 @@ async fn push_archive(uploader: &Uploader, key: &Key) -> Result<PushedArchive, N
         ArchivePin::Forgotten => return Ok(PushedArchive::Gone),
         ArchivePin::OtherContent => return Ok(PushedArchive::NotPinned),
     };
-    let mut patience = Patience::default();
-    loop {
-        match settle_and_upload(uploader, key, pin.as_deref(), &object).await {
-            Err(NotUploaded::Bucket(error)) => patience.wait(error).await?,
-            ended => return ended,
-        }
-    }
+    with_patience(|| settle_and_upload(uploader, key, pin.as_deref(), &object)).await
 }
 
 async fn settle_and_upload(

@@ -72,6 +72,7 @@ impl AdminRefusal {
             | ErrorCode::Plaintext
             | ErrorCode::AuditUnwritable
             | ErrorCode::Bucket
+            | ErrorCode::DamagedInBucket
             | ErrorCode::Other => FAILED,
         }
     }

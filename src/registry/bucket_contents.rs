@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     admin_api::LeftOut,
-    cache::{BucketError, BucketReader, ClaimedZip, KeyFolder, ListedKey},
+    cache::{BucketError, BucketReader, ClaimedZip, KeyFolder, ListedKey, with_patience},
     entry::{ExportedArchive, ExportedDocument, Key, RecordedSource},
     package::{DialectName, PackageName},
     upstream::GitRef,
@@ -193,7 +193,7 @@ impl BucketContents {
                 continue;
             }
             let Some(sharing) = sources.sharing() else { continue };
-            match sharing.find(&name, dialect).await {
+            match with_patience(|| sharing.find(&name, dialect)).await {
                 Ok(source) => items.extend(source),
                 // It counts on no mirror, and is in the log.
                 Err(BucketError::Damaged) => {}

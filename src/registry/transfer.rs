@@ -111,8 +111,10 @@ impl Transfer {
             return Ok(ImportState::Refused);
         }
         let is_other = |pin: &Pin| pin.verified.manifest != archive.meta.verified.manifest;
-        if self.shared_pin(&archive.key).await?.is_some_and(|pin| is_other(&pin)) {
-            return Ok(ImportState::Overruled);
+        match self.shared_pin(&archive.key).await {
+            Ok(Some(pin)) if is_other(&pin) => return Ok(ImportState::Overruled),
+            Err(BucketError::Damaged) => return Ok(ImportState::Damaged),
+            found => found.map(drop)?,
         }
         let pin = self.cache.pins().get(&archive.key).await.map_err(io::Error::other)?;
         Ok(match pin {

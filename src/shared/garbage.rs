@@ -16,7 +16,7 @@ use super::{
     hosted_objects::MAX_HOSTED_OBJECT_BYTES,
     listing::ObjectPages,
     object_name::ObjectName,
-    patience::patiently,
+    patience::with_patience,
     zip_garbage::{ServiceTime, ZipCollection, ZipGarbage, ZipSet, ZipsOfReference},
 };
 
@@ -185,7 +185,7 @@ impl GarbageCollection<'_> {
     ) -> Result<u64, BucketError> {
         let mut deleted = 0;
         let mut pages = ObjectPages::new(self.bucket, folder);
-        while let Some(page) = patiently(async || pages.next().await).await? {
+        while let Some(page) = pages.next().await? {
             *seen += page.objects.len() as u64;
             let old = page.objects.into_iter().filter(|object| self.time.age(object.modified_at) > max_age);
             let old = stream::iter(old)
@@ -210,13 +210,13 @@ impl GarbageCollection<'_> {
         if folder == RESERVATIONS && !self.is_still_old(&name, max_age).await? {
             return Ok(false);
         }
-        patiently(async || self.bucket.delete(&name).await).await?;
+        with_patience(|| self.bucket.delete(&name)).await?;
         Ok(true)
     }
 
     /// Looks at an object again.
     async fn is_still_old(&self, name: &ObjectName, max_age: Duration) -> Result<bool, BucketError> {
-        let found = match patiently(async || self.bucket.get(name, MAX_HOSTED_OBJECT_BYTES).await).await {
+        let found = match with_patience(|| self.bucket.get(name, MAX_HOSTED_OBJECT_BYTES)).await {
             Err(BucketError::Damaged) => None,
             found => found?,
         };

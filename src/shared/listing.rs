@@ -8,6 +8,7 @@ use super::{
     Bucket, BucketError, BucketOperation,
     bucket::{again, sign},
     object_name::ObjectName,
+    patience::with_patience,
 };
 use crate::entry::Key;
 
@@ -133,7 +134,7 @@ impl<'a> ObjectPages<'a> {
         Self { bucket, folder, after: None, is_over: false }
     }
 
-    /// The next page; `None` after the last one. After an error, the same page can be asked for again.
+    /// The next page, asked for again while the bucket fails, for some seconds; `None` after the last one.
     ///
     /// # Errors
     /// As [`Bucket::list`].
@@ -141,7 +142,7 @@ impl<'a> ObjectPages<'a> {
         if self.is_over {
             return Ok(None);
         }
-        let page = self.bucket.list(self.folder, self.after.as_deref()).await?;
+        let page = with_patience(|| self.bucket.list(self.folder, self.after.as_deref())).await?;
         self.is_over = page.is_last;
         self.after = page.objects.last().map(|object| object.name.clone());
         Ok(Some(page))

@@ -11,55 +11,45 @@ const PATIENT_ATTEMPTS: u32 = 5;
 /// The first pause after a failure; each further one is twice as long.
 const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(250);
 
-/// The attempts at one request.
-#[derive(Debug, Default)]
-pub struct Patience {
-    failures: u32,
-}
-
-impl Patience {
-    /// Waits until a request that has failed may be sent again.
+/// An error that may be one of the bucket.
+pub trait MaybeBucketError: From<BucketError> {
+    /// The error of the bucket.
     ///
     /// # Errors
-    /// The error, when the request was tried often enough, or the bucket does not fail but refuses.
-    pub async fn wait(&mut self, error: BucketError) -> Result<(), BucketError> {
-        let pause = FIRST_RETRY_PAUSE * 2_u32.pow(self.failures);
-        self.failures += 1;
-        let pause = match error {
-            _ if self.failures >= PATIENT_ATTEMPTS => return Err(error),
-            BucketError::Paused { retry_after } => retry_after.max(pause),
-            BucketError::Unreachable | BucketError::TimedOut | BucketError::Status(500..) => pause,
-            _ => return Err(error),
-        };
-        sleep(pause).await;
-        Ok(())
-    }
+    /// Itself, where it is another one.
+    fn bucket(self) -> Result<BucketError, Self>;
 }
 
-/// Sends a request again while the bucket fails, for some seconds; for tasks that move between threads.
-///
-/// # Errors
-/// The last one.
-pub async fn with_patience<T, F>(mut request: impl FnMut() -> F) -> Result<T, BucketError>
-where
-    F: Future<Output = Result<T, BucketError>>,
-{
-    let mut patience = Patience::default();
-    loop {
-        match request().await {
-            Ok(value) => return Ok(value),
-            Err(error) => patience.wait(error).await?,
-        }
+impl MaybeBucketError for BucketError {
+    fn bucket(self) -> Result<BucketError, Self> {
+        Ok(self)
     }
 }
 
 /// Sends a request again while the bucket fails, for some seconds.
-pub(super) async fn patiently<T>(mut request: impl AsyncFnMut() -> Result<T, BucketError>) -> Result<T, BucketError> {
-    let mut patience = Patience::default();
+///
+/// # Errors
+/// The last one, when the request was tried often enough, or the bucket does not fail but refuses; or another one than the
+/// bucket's.
+pub async fn with_patience<T, E: MaybeBucketError, F>(mut request: impl FnMut() -> F) -> Result<T, E>
+where
+    // No `AsyncFnMut`: the future of one does not move between threads.
+    F: Future<Output = Result<T, E>>,
+{
+    let mut failures = 0;
     loop {
-        match request().await {
+        let error = match request().await {
             Ok(value) => return Ok(value),
-            Err(error) => patience.wait(error).await?,
-        }
+            Err(error) => error.bucket()?,
+        };
+        let pause = FIRST_RETRY_PAUSE * 2_u32.pow(failures);
+        failures += 1;
+        let pause = match error {
+            _ if failures == PATIENT_ATTEMPTS => return Err(error.into()),
+            BucketError::Paused { retry_after } => retry_after.max(pause),
+            BucketError::Unreachable | BucketError::TimedOut | BucketError::Status(500..) => pause,
+            _ => return Err(error.into()),
+        };
+        sleep(pause).await;
     }
 }

@@ -13,7 +13,7 @@ use super::{
     listing::ObjectPages,
     marks::{self, StoredMark},
     object_name::ObjectName,
-    patience::patiently,
+    patience::with_patience,
 };
 
 /// Most unreadable objects that a report names of each kind.
@@ -133,7 +133,7 @@ impl<'a> ZipCollection<'a> {
         progress: &dyn Fn(GarbageProgress),
     ) -> Result<(), BucketError> {
         let mut pages = ObjectPages::new(self.bucket, self.set.references);
-        while let Some(page) = patiently(async || pages.next().await).await? {
+        while let Some(page) = pages.next().await? {
             time.begin(&page)?;
             let read = stream::iter(page.objects).map(|object| self.read_reference(object.name));
             let read: Vec<_> = read.buffer_unordered(CONCURRENT_REQUESTS).try_collect().await?;
@@ -154,7 +154,7 @@ impl<'a> ZipCollection<'a> {
 
     async fn read_reference(&self, name: String) -> Result<ReadReference, BucketError> {
         let object = ObjectName::listed(name);
-        let found = patiently(async || self.bucket.get(&object, self.set.max_reference_bytes).await).await;
+        let found = with_patience(|| self.bucket.get(&object, self.set.max_reference_bytes)).await;
         let found = match found {
             Ok(Some(found)) => found,
             // Forgotten since it was listed.
@@ -173,7 +173,7 @@ impl<'a> ZipCollection<'a> {
         progress: &dyn Fn(GarbageProgress),
     ) -> Result<(), BucketError> {
         let mut pages = ObjectPages::new(self.bucket, self.set.folder.beginning());
-        while let Some(page) = patiently(async || pages.next().await).await? {
+        while let Some(page) = pages.next().await? {
             let fates = stream::iter(page.objects).map(|object| self.collect_zip(time, object));
             let fates: Vec<_> = fates.buffer_unordered(CONCURRENT_REQUESTS).try_collect().await?;
             for (fate, bytes) in fates {
@@ -199,7 +199,7 @@ impl<'a> ZipCollection<'a> {
             None => BlobFate::Unknown,
             Some(name) if self.named.contains(&name) => BlobFate::Named,
             Some(_) if time.age(object.modified_at) < self.rules.grace => BlobFate::Young,
-            Some(name) => match patiently(async || self.collect_unnamed(time, &name).await).await {
+            Some(name) => match with_patience(|| self.collect_unnamed(time, &name)).await {
                 Err(BucketError::Damaged) => BlobFate::Unreadable(name.folder.mark(&name.digest).to_string()),
                 fate => fate?,
             },

@@ -1,13 +1,16 @@
 //! Bundles of what only the bucket has, and imports into mirrors that share one: from bucket to bucket.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use http::Method;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use srm_mirror::{
     cache::policy::UpstreamMode,
-    shared::{self, BucketOperation},
+    shared,
     value::{ByteSize, Period},
 };
 use tempfile::TempDir;
@@ -19,9 +22,12 @@ use crate::{
     mirror::{Mirror, setup},
     process::{Ended, Launch},
     removals,
-    shared_bucket::{first_node, node, some_forge, uploaded},
+    shared_bucket::{all_uploaded, first_node, node, some_forge, uploaded},
     zips::{ZIP, blobs, eventually, evict, forge, pins, sha256},
 };
+
+mod exports;
+mod imports;
 
 const PACKAGES: usize = 5;
 const ZIP_BYTES: u64 = 1 << 18;
@@ -49,16 +55,6 @@ fn text(path: &Path) -> &str {
 /// What a command has printed as JSON.
 fn report(ended: &Ended) -> Value {
     serde_json::from_str(&ended.out).unwrap_or_else(|error| panic!("{error}: {ended:?}"))
-}
-
-/// Waits until this many zips of different content were uploaded, and nothing is left.
-async fn all_uploaded(mirror: &Mirror, zips: u64) {
-    let uploads = || {
-        let requests = mirror.cache.bucket().expect("a bucket").bucket().status().requests;
-        let of_kind = requests.into_iter().find(|(operation, ..)| *operation == BucketOperation::Upload);
-        of_kind.map_or(0, |(_, succeeded, _)| succeeded)
-    };
-    eventually("all is uploaded", || uploads() >= zips && mirror.cache.uploads().archives == 0).await;
 }
 
 /// A bucket that has all packages of the forge, lists included.
@@ -197,6 +193,9 @@ async fn what_is_damaged_or_missing_in_the_bucket_is_named_and_left_out_of_the_b
     let (ended, _) = export(&forge, &bucket, dir.path(), &["load/p1", "--json"]).await;
     assert_eq!((ended.code, &report(&ended)["zips"]), (Some(1), &json!(0)), "{ended:?}");
     assert_eq!(report(&ended)["left_out"], json!([{"key": key(1), "why": "missing"}]));
+    let (ended, _) = export(&forge, &bucket, dir.path(), &["load/p1"]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.out.ends_with("\nall selected zips are left out; there is no bundle\n"), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,6 +206,9 @@ async fn an_export_goes_on_after_short_failures_of_the_bucket() {
     bucket.fault_times(1, Method::GET, "claims", BucketFault::Status(503));
     bucket.fault_times(1, Method::GET, "claims/github", BucketFault::LostAnswer);
     bucket.fault_times(1, Method::GET, "documents/github", BucketFault::Status(500));
+    // A source that counts on no mirror, and is read all the same.
+    bucket.overwrite("sources/srm/acme/tool.json", "{}");
+    bucket.fault_times(1, Method::GET, "sources/srm", BucketFault::Status(503));
     let dir = tempfile::tempdir().expect("a directory");
     let (ended, _) = export(&forge, &bucket, dir.path(), &["--json"]).await;
     assert_eq!((ended.code, &report(&ended)["from_bucket"]), (Some(0), &json!(PACKAGES)), "{ended:?}");

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use srm_mirror::shared::Durability;
 
 use crate::{
-    bucket::TestBucket,
+    bucket::{BucketGate, TestBucket},
+    forge::Forge,
+    mirror::Mirror,
     shared_bucket::{node, some_forge},
     zips::{PACKAGE, TAG, ZIP, eventually, sha256},
 };
@@ -18,6 +20,17 @@ fn is_empty(bucket: &TestBucket) -> bool {
     bucket.names("claims").is_empty() && bucket.names("pins").is_empty()
 }
 
+/// A mirror over a bucket that holds the upload of its zip, which a client has.
+async fn sending() -> (TestBucket, Forge, Mirror, BucketGate) {
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let upload = bucket.gate(Method::PUT, "blobs");
+    let mirror = node(&forge, &bucket).start().await;
+    assert_eq!(mirror.get(ZIP).await.sha256(), sha256(&forge));
+    upload.reached().await;
+    (bucket, forge, mirror, upload)
+}
+
 /// Waits until an upload has taken away again what it has written.
 async fn withdrawn(bucket: &TestBucket) {
     // The first deletion is the operator's.
@@ -27,12 +40,7 @@ async fn withdrawn(bucket: &TestBucket) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_is_forgotten_while_its_zip_is_sent_does_not_come_back() {
-    let bucket = TestBucket::scripted().await;
-    let forge = some_forge().await;
-    let gate = bucket.gate(Method::PUT, "blobs");
-    let mirror = node(&forge, &bucket).start().await;
-    assert_eq!(mirror.get(ZIP).await.sha256(), sha256(&forge));
-    gate.reached().await;
+    let (bucket, forge, mirror, gate) = sending().await;
     mirror.admin(mirror.dir(), "rm", forgotten()).await;
     assert!(is_empty(&bucket));
     gate.open();
@@ -45,12 +53,7 @@ async fn a_version_that_is_forgotten_while_its_zip_is_sent_does_not_come_back() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_that_is_written_while_the_version_is_being_forgotten_does_not_stay() {
-    let bucket = TestBucket::scripted().await;
-    let forge = some_forge().await;
-    let upload = bucket.gate(Method::PUT, "blobs");
-    let mirror = node(&forge, &bucket).start().await;
-    assert_eq!(mirror.get(ZIP).await.sha256(), sha256(&forge));
-    upload.reached().await;
+    let (bucket, _forge, mirror, upload) = sending().await;
     // The bucket has no claim any more, and the mirror still has the pin.
     let removal = bucket.gate(Method::DELETE, "pins");
     let claiming = async {

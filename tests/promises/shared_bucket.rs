@@ -31,12 +31,17 @@ pub async fn some_forge() -> Forge {
 
 /// Waits until an archive was uploaded and nothing is left.
 pub async fn uploaded(mirror: &Mirror) {
+    all_uploaded(mirror, 1).await;
+}
+
+/// Waits until this many zips of different content were uploaded, and nothing is left.
+pub async fn all_uploaded(mirror: &Mirror, zips: u64) {
     let uploads = || {
         let requests = mirror.cache.bucket().expect("a bucket").bucket().status().requests;
         let of_kind = requests.into_iter().find(|(operation, ..)| *operation == BucketOperation::Upload);
         of_kind.map_or(0, |(_, succeeded, _)| succeeded)
     };
-    eventually("everything is uploaded", || uploads() > 0 && mirror.cache.uploads().archives == 0).await;
+    eventually("everything is uploaded", || uploads() >= zips && mirror.cache.uploads().archives == 0).await;
 }
 
 /// A mirror that has fetched the zip and uploaded it.

@@ -120,6 +120,25 @@ async fn a_push_goes_on_after_a_short_failure_and_can_be_repeated_after_a_long_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_push_names_what_is_damaged_in_the_bucket_and_uploads_the_rest() {
+    let bucket = TestBucket::scripted().await;
+    let (forge, dir) = numbered().await;
+    bucket.overwrite("pins/github/load/p1/tag/v1.0.0.json", "{}");
+    bucket.overwrite(&format!("gc/{}", forge.sha256("load/p2", "v1.0.0")), "{}");
+    let (ended, report) = push(&forge, &bucket, &dir).await;
+    // A pin, its zip, and one zip.
+    assert_eq!((ended.code, &report["damaged"]), (Some(1), &json!(3)), "{ended:?}");
+    assert_eq!((&report["pins"], &report["uploaded"]), (&json!(4), &json!(3)), "{report}");
+    let ended = launch(&forge, &bucket, &dir, &["shared", "push"]).run().await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.out.ends_with("; 3 are damaged in the bucket\n"), "{ended:?}");
+    // An operator mends a pin.
+    let forgotten = launch(&forge, &bucket, &dir, &["cache", "rm", "load/p1", "--forget", "--yes"]).run().await;
+    assert_eq!(forgotten.code, Some(0), "{forgotten:?}");
+    assert_eq!(bucket.object("pins/github/load/p1/tag/v1.0.0.json"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_push_that_was_killed_is_continued() {
     let bucket = TestBucket::scripted().await;
     let (forge, dir) = numbered().await;

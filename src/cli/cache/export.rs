@@ -52,6 +52,8 @@ pub(super) fn run(cache: &AdminArgs, file: &Path, request: ExportArchives, json:
     }
     print(&if json {
         format!("{report}\n")
+    } else if is_empty && !left_out.is_empty() {
+        format!("all selected zips are left out; there is no bundle\n{}", published_left_out(published))
     } else if is_empty {
         format!("no stored zip matches\n{}", published_left_out(published))
     } else {

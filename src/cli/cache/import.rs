@@ -22,14 +22,14 @@ use super::{
 };
 use crate::{
     admin_api::{
-        CheckDocument, ImportArchive, ImportDocument, ImportSource, ImportState, ImportedSource, ImportedState,
-        PlanImport, ReadStats, ReadStatus,
+        CheckDocument, ErrorCode, ImportArchive, ImportDocument, ImportSource, ImportState, ImportedSource,
+        ImportedState, PlanImport, ReadStats, ReadStatus,
     },
     archive::ZipVerifier,
     cli::{
         FAILED, UsageError,
         admin_args::AdminArgs,
-        admin_client::{self, AdminClient, without_bucket},
+        admin_client::{self, AdminClient, AdminRefusal, without_bucket},
         byte_bar::ByteBar,
         escape_terminal, escape_terminal_lines, print,
     },
@@ -65,6 +65,13 @@ struct BundleImport<'i> {
     bundle: &'i Bundle,
     path: &'i Path,
     output: ImportOutput,
+}
+
+/// What became of a zip that was sent.
+enum SentZip {
+    Imported,
+    /// The others can be imported all the same.
+    DamagedInBucket,
 }
 
 /// What an import prints: lines as they come, or one JSON object at its end.
@@ -114,10 +121,17 @@ impl BundleImport<'_> {
         if !conflicts.is_empty() && !force {
             return Ok(self.output.end(FAILED, 0, "nothing was imported; --force replaces the pins"));
         }
-        let overruled: Vec<&BundledArchive> = zips.iter().filter(|zip| is(zip, ImportState::Overruled)).collect();
-        for zip in &overruled {
-            let key = zip.claim.key.as_str();
-            self.output.line("overruled", &format!("{key}: the bucket has other content, which counts; not imported"));
+        let mut refused = 0;
+        for zip in zips {
+            let key = &zip.claim.key;
+            if is(zip, ImportState::Overruled) {
+                refused += 1;
+                self.output
+                    .line("overruled", &format!("{key}: the bucket has other content, which counts; not imported"));
+            } else if is(zip, ImportState::Damaged) {
+                refused += 1;
+                self.damaged(key);
+            }
         }
         let limit = self.client.call(&ReadStats {}).await?.disk.limit;
         // What does not stay on disk is in the bucket.
@@ -132,11 +146,11 @@ impl BundleImport<'_> {
             );
             return Ok(self.output.end(FAILED, 0, &why));
         }
-        let is_wanted = |zip: &&BundledArchive| !is(zip, ImportState::Stored) && !is(zip, ImportState::Overruled);
+        let is_wanted = |zip: &&BundledArchive| is(zip, ImportState::Wanted) || is(zip, ImportState::Conflict);
         let wanted: Vec<&BundledArchive> = zips.iter().filter(is_wanted).collect();
         let bytes = size(wanted.iter().map(|zip| zip.claim.meta.len).sum());
-        let stored = zips.len() - wanted.len() - overruled.len();
-        let code = if overruled.is_empty() { 0 } else { FAILED };
+        let stored = zips.len() - wanted.len() - refused;
+        let code = if refused == 0 { 0 } else { FAILED };
         if flags.dry_run {
             self.import_sources(true).await?;
             let text = format!("{} zips ({bytes}) would be imported, {stored} are here already", wanted.len());
@@ -147,22 +161,38 @@ impl BundleImport<'_> {
         }
         let bar = ByteBar::new("import");
         bar.set_length(wanted.iter().map(|zip| zip.claim.meta.len).sum());
+        let mut count = 0;
+        let mut bytes = 0;
         for zip in &wanted {
-            self.send(zip, is(zip, ImportState::Conflict)).await?;
-            bar.advance(zip.claim.meta.len);
+            let len = zip.claim.meta.len;
+            match self.send(zip, is(zip, ImportState::Conflict)).await? {
+                SentZip::Imported => {
+                    count += 1;
+                    bytes += len;
+                }
+                SentZip::DamagedInBucket => self.damaged(&zip.claim.key),
+            }
+            bar.advance(len);
         }
         drop(bar);
         let documents = self.import_documents().await?;
         self.import_sources(false).await?;
         let lost = if has_bucket { 0 } else { self.lost().await? };
-        let count = wanted.len();
+        let bytes = size(bytes);
         let mut text =
             format!("{count} zips ({bytes}) and {documents} documents imported; {stored} zips were here already");
         if lost > 0 {
             let limit = ByteSize(limit);
             text += &format!("\n{lost} of the bundle are not stored: disk.limit is {limit}; raise it, or export fewer");
         }
-        Ok(self.output.end(if lost > 0 { FAILED } else { code }, count, &text))
+        let code = if lost > 0 || count < wanted.len() { FAILED } else { code };
+        Ok(self.output.end(code, count, &text))
+    }
+
+    /// Names a version that the bucket refuses for its own sake.
+    fn damaged(&self, key: &Key) {
+        let text = format!("{key}: its pin, or the mark of its zip, is damaged in the bucket; not imported");
+        self.output.line("damaged", &text);
     }
 
     /// Refuses a bundle with a zip or a document that this mirror cannot store.
@@ -194,7 +224,7 @@ impl BundleImport<'_> {
     }
 
     /// Sends one zip. With `force`, its pin is replaced where it has other content.
-    async fn send(&self, zip: &BundledArchive, force: bool) -> anyhow::Result<()> {
+    async fn send(&self, zip: &BundledArchive, force: bool) -> anyhow::Result<SentZip> {
         let BundledArchive { claim, offset } = zip;
         let mut head = serde_json::to_vec(&ImportArchive { force, claim: claim.clone() })?;
         head.push(b'\n');
@@ -205,7 +235,11 @@ impl BundleImport<'_> {
         if let Some(kind) = read_error.get() {
             return Err(io::Error::from(*kind)).with_context(|| format!("cannot read {}", self.path.display()));
         }
-        sent.map_err(without_bucket).with_context(|| format!("import {}", claim.key)).map(drop)
+        match sent {
+            Ok(_) => Ok(SentZip::Imported),
+            Err(error) if has_code(&error, ErrorCode::DamagedInBucket) => Ok(SentZip::DamagedInBucket),
+            Err(error) => Err(without_bucket(error)).with_context(|| format!("import {}", claim.key)),
+        }
     }
 
     /// Imports the documents; the number of those that were stored.
@@ -260,6 +294,10 @@ impl BundleImport<'_> {
         }
         Ok(lost)
     }
+}
+
+fn has_code(error: &anyhow::Error, code: ErrorCode) -> bool {
+    error.downcast_ref::<AdminRefusal>().is_some_and(|refusal| refusal.code == code)
 }
 
 /// The least that zips take on disk, bytes; a blob of several keys counts once.

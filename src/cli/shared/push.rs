@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Uploads what a mirror has stored. Exit code 1 when the bucket has other content for a version, or something cannot be
-/// read.
+/// read, here or there.
 pub(super) fn run(mirror: &AdminArgs, json: bool) -> anyhow::Result<u8> {
     let bar = ByteBar::new("push");
     let mut stopped = None;
@@ -48,7 +48,7 @@ pub(super) fn run(mirror: &AdminArgs, json: bool) -> anyhow::Result<u8> {
     if let Some(why) = stopped {
         return Err(Unavailable(format!("the uploads have stopped, and can be repeated: {why}")).into());
     }
-    Ok(if sums.mismatches + sums.unpinned + sums.unreadable == 0 { 0 } else { FAILED })
+    Ok(if sums.mismatches + sums.unpinned + sums.unreadable + sums.damaged == 0 { 0 } else { FAILED })
 }
 
 /// Shows the progress; the line of an event, where an operator should see one.
@@ -62,6 +62,7 @@ fn show(event: &PushEvent, bar: &ByteBar) -> Option<String> {
             match state {
                 PushState::Unpinned => return line("not what is pinned", key),
                 PushState::Unreadable => return line("cannot be read", key),
+                PushState::Damaged => return line("damaged in the bucket", key),
                 PushState::Uploaded | PushState::Present | PushState::Gone => {}
             }
         }
@@ -71,13 +72,14 @@ fn show(event: &PushEvent, bar: &ByteBar) -> Option<String> {
 }
 
 fn text(sums: &PushSums) -> String {
-    let PushSums { pins, uploaded, bytes, present, gone, mismatches, unpinned, unreadable } = sums;
+    let PushSums { pins, uploaded, bytes, present, gone, mismatches, unpinned, unreadable, damaged } = sums;
     let mut text = format!("{pins} pins, {uploaded} zips ({}) uploaded, {present} were there", size(*bytes));
     for (count, what) in [
         (gone, "evicted or removed before"),
         (mismatches, "versions have other content in the bucket, which counts"),
         (unpinned, "are not what is pinned, and were not uploaded"),
         (unreadable, "cannot be read"),
+        (damaged, "are damaged in the bucket"),
     ] {
         if *count > 0 {
             text += &format!("; {count} {what}");

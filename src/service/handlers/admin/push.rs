@@ -14,7 +14,7 @@ use crate::{
     dialect::Names,
     entry::Key,
     registry::{
-        InventoryEntry, NotUploaded, PushedArchive, PushedPin, Pusher, Registry,
+        BucketError, InventoryEntry, NotUploaded, PushedArchive, PushedPin, Pusher, Registry,
         inventory::{ALL_SHARDS, Selection},
     },
     service::{audit::Acts, source_sharing::push_sources},
@@ -132,11 +132,10 @@ impl PushRun {
                         self.sums.mismatches += 1;
                         self.send(PushEvent::Mismatch { key }).await?;
                     }
-                    Err(NotUploaded::Bucket(error)) => return Err(PushOver::Failed(error.to_string())),
-                    Err(NotUploaded::Here(error)) => {
-                        tracing::error!(%key, %error, "a pin cannot be read");
-                        self.sums.unreadable += 1;
-                        self.send(PushEvent::Zip { key, size: 0, state: PushState::Unreadable }).await?;
+                    Err(error) => {
+                        let state = state_without_upload(&key, error)?;
+                        self.count(state, 0);
+                        self.send(PushEvent::Zip { key, size: 0, state }).await?;
                     }
                 }
             }
@@ -153,11 +152,7 @@ impl PushRun {
                 Ok(PushedArchive::Present) => PushState::Present,
                 Ok(PushedArchive::Gone) => PushState::Gone,
                 Ok(PushedArchive::NotPinned) => PushState::Unpinned,
-                Err(NotUploaded::Bucket(error)) => return Err(PushOver::Failed(error.to_string())),
-                Err(NotUploaded::Here(error)) => {
-                    tracing::error!(%key, %error, "a zip cannot be read");
-                    PushState::Unreadable
-                }
+                Err(error) => state_without_upload(&key, error)?,
             };
             self.count(state, size);
             self.send(PushEvent::Zip { key, size, state }).await?;
@@ -176,11 +171,30 @@ impl PushRun {
             PushState::Gone => sums.gone += 1,
             PushState::Unpinned => sums.unpinned += 1,
             PushState::Unreadable => sums.unreadable += 1,
+            PushState::Damaged => sums.damaged += 1,
         }
     }
 
     async fn send(&self, event: PushEvent) -> Result<(), PushOver> {
         self.events.send(event).await.map_err(|_| PushOver::ClientLeft)
+    }
+}
+
+/// What is said of a zip or a pin that is not uploaded, while the others are.
+///
+/// # Errors
+/// Where the bucket cannot be asked about the others either.
+fn state_without_upload(key: &Key, error: NotUploaded) -> Result<PushState, PushOver> {
+    match error {
+        NotUploaded::Bucket(BucketError::Damaged) => {
+            tracing::error!(%key, "the pin of a version, or the mark of its zip, is damaged in the bucket");
+            Ok(PushState::Damaged)
+        }
+        NotUploaded::Bucket(error) => Err(PushOver::Failed(error.to_string())),
+        NotUploaded::Here(error) => {
+            tracing::error!(%key, %error, "a zip or its pin cannot be read");
+            Ok(PushState::Unreadable)
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     dialect::{Names, PackageId},
     entry::ExportedDocument,
     http::body::{Body, BodyError},
-    registry::{ImportError, Registry, inventory::parse_package},
+    registry::{BucketError, ImportError, Registry, inventory::parse_package},
     service::{SendMode, audit::Acts, zip_body::range_body},
 };
 
@@ -186,6 +186,7 @@ fn import_refused(error: ImportError) -> AdminError {
     let code = match &error {
         ImportError::Invalid(_) => ErrorCode::InvalidImport,
         ImportError::Conflict | ImportError::Overruled => ErrorCode::Conflict,
+        ImportError::Bucket(BucketError::Damaged) => ErrorCode::DamagedInBucket,
         ImportError::Bucket(_) => ErrorCode::Bucket,
         ImportError::NoRoom => ErrorCode::NoSpace,
         ImportError::NoMemory(_) => ErrorCode::NoMemory,
