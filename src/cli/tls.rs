@@ -1,4 +1,4 @@
-//! `srm-mirror tls`: issues certificates for the host names of a mirror.
+//! `srm-mirror tls`: issues certificates for the host names of a mirror, and for the nodes of a fleet.
 
 use std::{fmt::Write as _, path::PathBuf};
 
@@ -9,7 +9,7 @@ use super::print;
 
 mod authority;
 
-use authority::{CertificateRequest, IssuedCertificate};
+use authority::{CertificatePurpose, CertificateRequest, IssuedCertificate, IssuedCertificates};
 
 pub(super) use authority::TlsInitError;
 
@@ -24,7 +24,19 @@ Examples:
   srm-mirror tls init --name api.devsapp.cn --dir /etc/srm-mirror/tls --force     # renew
   srm-mirror tls init --name mirror.example.com --name 192.0.2.7 --days 90";
 
-/// Issue certificates for the TLS listeners
+const TLS_NODES_HELP: &str = "\
+Writes a private certificate authority (nodes-ca.pem, nodes-ca.key) and a certificate for each node (NAME.pem, NAME.key)
+into DIR. NAME is what fleet.nodes has behind https://, an IP address or a host name; with fleet.discover, its host name,
+and one certificate is for all nodes. Only the owner can read the keys. If DIR has such an authority already, that one
+signs the certificates, so nodes can be added and renewed without touching the others. Whoever has nodes-ca.key can make
+a node, which reads every zip: keep it on none of them.
+
+Examples:
+  srm-mirror tls nodes --name 10.0.0.1 --name 10.0.0.2 --name 10.0.0.3 --dir nodes
+  srm-mirror tls nodes --name 10.0.0.4 --dir nodes               # one more node
+  srm-mirror tls nodes --name 10.0.0.1 --dir nodes --force       # renew";
+
+/// Issue certificates for the TLS listeners, and for the nodes of a fleet
 #[derive(Debug, Args)]
 pub(super) struct TlsCommand {
     #[command(subcommand)]
@@ -35,6 +47,8 @@ pub(super) struct TlsCommand {
 enum TlsAction {
     /// Write a private certificate authority and a certificate for the mirror's host names
     Init(TlsInitArgs),
+    /// Write a private certificate authority and a certificate for each node of a fleet
+    Nodes(TlsNodesArgs),
 }
 
 #[derive(Debug, Args)]
@@ -43,16 +57,32 @@ struct TlsInitArgs {
     /// Host name or IP address that the certificate is for; can be repeated
     #[arg(long = "name", value_name = "NAME", required = true)]
     names: Vec<String>,
+    #[command(flatten)]
+    files: TlsFileArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = TLS_NODES_HELP)]
+struct TlsNodesArgs {
+    /// Host name or IP address of a node; can be repeated
+    #[arg(long = "name", value_name = "NAME", required = true)]
+    names: Vec<String>,
+    #[command(flatten)]
+    files: TlsFileArgs,
+}
+
+#[derive(Debug, Args)]
+struct TlsFileArgs {
     /// Directory of the files
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
-    /// Days that the certificate is valid; an authority is valid for ten years
+    /// Days that a certificate is valid; an authority is valid for ten years
     #[arg(long, value_name = "N", default_value_t = 825, value_parser = clap::value_parser!(u16).range(1..=3650))]
     days: u16,
-    /// Replace an existing certificate, but not the authority
+    /// Replace existing certificates, but not the authority
     #[arg(long)]
     force: bool,
-    /// Replace the authority too; every client must then trust the new one
+    /// Replace the authority too; every client (or node) must then trust the new one
     #[arg(long)]
     new_ca: bool,
     /// Print JSON
@@ -62,39 +92,78 @@ struct TlsInitArgs {
 
 impl TlsCommand {
     pub(super) fn run(self) -> anyhow::Result<u8> {
-        let TlsAction::Init(args) = self.action;
-        let request = CertificateRequest {
-            names: args.names,
-            days: args.days,
-            force: args.force || args.new_ca,
-            new_ca: args.new_ca,
+        let (purpose, names, files) = match self.action {
+            TlsAction::Init(TlsInitArgs { names, files }) => (CertificatePurpose::Server, names, files),
+            TlsAction::Nodes(TlsNodesArgs { names, files }) => (CertificatePurpose::Nodes, names, files),
         };
-        let issued = authority::init(&args.dir, &request)?;
-        if args.json {
-            let IssuedCertificate { ca, cert, key, names, until, new_ca } = &issued;
-            let value = json!({
-                "ca_file": ca, "new_ca": new_ca, "cert_file": cert, "key_file": key, "names": names,
-                "until": until.to_string(),
-            });
-            print(&format!("{value}\n"));
-        } else {
-            print(&report(&issued));
+        let force = files.force || files.new_ca;
+        let request = CertificateRequest { purpose, names, days: files.days, force, new_ca: files.new_ca };
+        let issued = authority::init(&files.dir, &request)?;
+        match (files.json, purpose) {
+            (true, _) => print(&format!("{}\n", json_report(&issued, purpose))),
+            (false, CertificatePurpose::Server) => print(&report(&issued)),
+            (false, CertificatePurpose::Nodes) => print(&node_report(&issued)),
         }
         Ok(0)
     }
 }
 
-/// The files that were written, and the next steps.
-fn report(issued: &IssuedCertificate) -> String {
+fn json_report(issued: &IssuedCertificates, purpose: CertificatePurpose) -> serde_json::Value {
+    let IssuedCertificates { ca, certificates, until, new_ca } = issued;
+    let until = until.to_string();
+    let files = |IssuedCertificate { cert, key, names }: &IssuedCertificate| json!({"cert_file": cert, "key_file": key, "names": names});
+    let mut value = match purpose {
+        CertificatePurpose::Server => files(&certificates[0]),
+        CertificatePurpose::Nodes => json!({"nodes": certificates.iter().map(files).collect::<Vec<_>>()}),
+    };
+    for (name, of_all) in [("ca_file", json!(ca)), ("new_ca", json!(new_ca)), ("until", json!(until))] {
+        value[name] = of_all;
+    }
+    value
+}
+
+/// The files that were written.
+fn files_report(issued: &IssuedCertificates) -> String {
     let mut text = String::new();
-    let ca = issued.ca.display();
-    let cert = issued.cert.display();
-    let key = issued.key.display();
     let verb = if issued.new_ca { "made" } else { "kept" };
-    let names = issued.names.join(", ");
-    let _ = writeln!(text, "authority    {ca} ({verb})");
-    let _ = writeln!(text, "certificate  {cert} for {names}, valid until {}", issued.until);
-    let _ = writeln!(text, "key          {key}");
+    let _ = writeln!(text, "authority    {} ({verb})", issued.ca.display());
+    for IssuedCertificate { cert, key, names } in &issued.certificates {
+        let names = names.join(", ");
+        let _ = writeln!(text, "certificate  {} for {names}, valid until {}", cert.display(), issued.until);
+        let _ = writeln!(text, "key          {}", key.display());
+    }
+    text
+}
+
+/// The files of nodes that were written, and the next steps.
+fn node_report(issued: &IssuedCertificates) -> String {
+    let mut text = files_report(issued);
+    let ca = issued.ca.file_name().unwrap_or_default().display();
+    let IssuedCertificate { cert, key, names } = &issued.certificates[0];
+    let _ = write!(
+        text,
+        "
+Copy the authority's certificate {ca}, and its own certificate and key, to each node, and nothing else. In the
+configuration of {}:
+
+  [fleet]
+  cert_file = {}
+  key_file = {}
+  ca_file = {}
+",
+        names[0],
+        toml::Value::from(cert.to_string_lossy().into_owned()),
+        toml::Value::from(key.to_string_lossy().into_owned()),
+        toml::Value::from(issued.ca.to_string_lossy().into_owned()),
+    );
+    text
+}
+
+/// The files that were written, and the next steps.
+fn report(issued: &IssuedCertificates) -> String {
+    let mut text = files_report(issued);
+    let ca = issued.ca.display();
+    let IssuedCertificate { cert, key, names } = &issued.certificates[0];
     let _ = write!(
         text,
         "
@@ -117,9 +186,9 @@ The whole machine trusts it after (as root):
 
 Give clients ca.pem only: with ca.key anyone can sign certificates for these names.
 ",
-        toml::Value::from(cert.to_string()),
-        toml::Value::from(key.to_string()),
-        issued.names.first().map_or("mirror", String::as_str),
+        toml::Value::from(cert.to_string_lossy().into_owned()),
+        toml::Value::from(key.to_string_lossy().into_owned()),
+        names[0],
     );
     text
 }

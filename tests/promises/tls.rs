@@ -35,6 +35,7 @@ use crate::{
 };
 
 mod new_certificates;
+mod nodes;
 
 /// Deadline of every expected event.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -182,7 +182,17 @@ pub fn node(
     own: &str,
     all: &[(String, SocketAddr)],
 ) -> Setup {
-    let [cert_file, key_file, ca_file] = authority.files(files, own);
+    node_with_files(forge, bucket, authority.files(files, own), own, all)
+}
+
+/// As [`node`], with the certificate, its key and the authority in these files.
+pub fn node_with_files(
+    forge: &Forge,
+    bucket: &TestBucket,
+    [cert_file, key_file, ca_file]: [PathBuf; 3],
+    own: &str,
+    all: &[(String, SocketAddr)],
+) -> Setup {
     let nodes =
         all.iter().map(|(name, address)| format!("{name}=https://{address}").parse().expect("a node")).collect();
     let section = fleet::Config {

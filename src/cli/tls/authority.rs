@@ -29,31 +29,59 @@ use crate::{
 /// Validity of an authority, in years.
 const AUTHORITY_YEARS: i32 = 10;
 
-/// A request for a certificate.
+/// What certificates are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CertificatePurpose {
+    /// One, for all names of a server. Its authority can sign for these names alone.
+    Server,
+    /// One for each node of a fleet, which is server and client to the others. Its authority can sign for any name: each of its
+    /// certificates makes a node, whatever its name.
+    Nodes,
+}
+
+/// A request for certificates.
 pub(super) struct CertificateRequest {
+    /// What they are for.
+    pub(super) purpose: CertificatePurpose,
     /// Host names and IP addresses.
     pub(super) names: Vec<String>,
-    /// Days that the certificate is valid.
+    /// Days that a certificate is valid.
     pub(super) days: u16,
-    /// Replace an existing certificate.
+    /// Replace existing certificates.
     pub(super) force: bool,
     /// Replace an existing authority.
     pub(super) new_ca: bool,
 }
 
-/// An issued certificate; the paths are absolute.
-pub(super) struct IssuedCertificate {
+/// What was issued; the paths are absolute.
+pub(super) struct IssuedCertificates {
     /// The certificate of the authority.
     pub(super) ca: PathBuf,
+    /// At least one.
+    pub(super) certificates: Vec<IssuedCertificate>,
+    /// The last day of validity.
+    pub(super) until: Date,
+    /// The authority is new.
+    pub(super) new_ca: bool,
+}
+
+/// An issued certificate; the paths are absolute.
+pub(super) struct IssuedCertificate {
     pub(super) cert: PathBuf,
     /// The private key of the certificate.
     pub(super) key: PathBuf,
     /// The names, in lower case.
     pub(super) names: Vec<String>,
-    /// The last day of validity.
-    pub(super) until: Date,
-    /// The authority was made for this certificate.
-    pub(super) new_ca: bool,
+}
+
+impl CertificatePurpose {
+    /// The name of the authority's files, without their endings.
+    fn authority(self) -> &'static str {
+        match self {
+            Self::Server => "ca",
+            Self::Nodes => "nodes-ca",
+        }
+    }
 }
 
 /// Why no certificate was issued.
@@ -66,7 +94,7 @@ pub(in crate::cli) enum TlsInitError {
     #[error("{} exists already; --force replaces the certificate, another --dir keeps both", .0.display())]
     Exists(PathBuf),
     /// The authority is incomplete, damaged, expired, or not made by this program.
-    #[error("the authority in {} cannot be used: {reason}; --new-ca makes a new one, which every client must then trust", dir.display())]
+    #[error("the authority in {} cannot be used: {reason}; --new-ca makes a new one, which every client (or node) must then trust", dir.display())]
     Authority {
         /// The directory.
         dir: PathBuf,
@@ -113,32 +141,33 @@ impl TlsInitError {
     }
 }
 
-/// Issues a certificate into `dir`, from the authority there or from a new one. Writes the files only after the
-/// certificate was checked.
+/// Issues certificates into `dir`, from the authority there or from a new one. Writes the files only after the certificates
+/// were checked.
 ///
 /// # Errors
 /// When a name is invalid, a file exists, the authority cannot be used, or a file cannot be written.
-pub(super) fn init(dir: &Path, request: &CertificateRequest) -> Result<IssuedCertificate, TlsInitError> {
-    let names = checked_names(&request.names)?;
+pub(super) fn init(dir: &Path, request: &CertificateRequest) -> Result<IssuedCertificates, TlsInitError> {
+    let names = checked_names(&request.names, request.purpose)?;
     fs::create_dir_all(dir).map_err(at(dir))?;
     let dir = fs::canonicalize(dir).map_err(at(dir))?;
-    let stem = names[0].replace('*', "_").replace(':', "-");
-    // A certificate for a host called "ca" must not overwrite the authority.
-    let stem = if stem == "ca" { "ca-host".to_owned() } else { stem };
-    let ca_file = dir.join("ca.pem");
-    let ca_key = dir.join("ca.key");
-    let cert_file = dir.join(format!("{stem}.pem"));
-    let key_file = dir.join(format!("{stem}.key"));
+    let certificates: Vec<_> = match request.purpose {
+        CertificatePurpose::Server => vec![files_for(&dir, names.clone())],
+        CertificatePurpose::Nodes => names.iter().map(|name| files_for(&dir, vec![name.clone()])).collect(),
+    };
+    let files: Vec<_> = certificates.iter().flat_map(|certificate| [&certificate.cert, &certificate.key]).collect();
     if !request.force
-        && let Some(existing) = [&cert_file, &key_file].into_iter().find(|file| file.exists())
+        && let Some(existing) = files.into_iter().find(|file| file.exists())
     {
         return Err(TlsInitError::Exists(existing.clone()));
     }
+    let authority = request.purpose.authority();
+    let ca_file = dir.join(format!("{authority}.pem"));
+    let ca_key = dir.join(format!("{authority}.key"));
     let today = Zoned::now().with_time_zone(TimeZone::UTC).date();
     let new_ca = request.new_ca || !(ca_file.exists() || ca_key.exists());
     let (key, root, pem) = if new_ca {
         let key = KeyPair::generate()?;
-        let root = authority_params(&key, &names, today)?.self_signed(&key)?;
+        let root = authority_params(&key, request.purpose, &names, today)?.self_signed(&key)?;
         (key, root.der().clone(), root.pem())
     } else {
         let (key, root) = load_authority(&dir, &ca_file, &ca_key)?;
@@ -147,25 +176,42 @@ pub(super) fn init(dir: &Path, request: &CertificateRequest) -> Result<IssuedCer
     // rcgen reads only the subject and the key usages of the issuer, which `authority_subject` derives from the key.
     let issuer = Issuer::new(authority_subject(&key), key);
     let until = today.checked_add(i32::from(request.days).days())?;
-    let leaf_key = KeyPair::generate()?;
-    let leaf = leaf_params(&names, today, until)?.signed_by(&leaf_key, &issuer)?;
-    verify_as_client(&dir, &root, leaf.der(), &names)?;
+    let mut texts = Vec::new();
+    for certificate in &certificates {
+        let leaf_key = KeyPair::generate()?;
+        let leaf = leaf_params(&certificate.names, request.purpose, today, until)?.signed_by(&leaf_key, &issuer)?;
+        verify_as_client(&dir, authority, &root, leaf.der(), &certificate.names)?;
+        texts.push((leaf_key.serialize_pem(), leaf.pem()));
+    }
 
     if new_ca {
         write(&ca_key, &issuer.key().serialize_pem(), 0o600)?;
         write(&ca_file, &pem, 0o644)?;
     }
-    write(&key_file, &leaf_key.serialize_pem(), 0o600)?;
-    write(&cert_file, &leaf.pem(), 0o600)?;
-    Ok(IssuedCertificate { ca: ca_file, cert: cert_file, key: key_file, names, until, new_ca })
+    for (certificate, (key, cert)) in certificates.iter().zip(texts) {
+        write(&certificate.key, &key, 0o600)?;
+        write(&certificate.cert, &cert, 0o600)?;
+    }
+    Ok(IssuedCertificates { ca: ca_file, certificates, until, new_ca })
+}
+
+/// Where the certificate for these names is written.
+fn files_for(dir: &Path, names: Vec<String>) -> IssuedCertificate {
+    let stem = names[0].replace('*', "_").replace(':', "-");
+    // A certificate for a host called "ca" must not overwrite the authority.
+    let is_authority =
+        [CertificatePurpose::Server, CertificatePurpose::Nodes].iter().any(|purpose| purpose.authority() == stem);
+    let stem = if is_authority { format!("{stem}-host") } else { stem };
+    IssuedCertificate { cert: dir.join(format!("{stem}.pem")), key: dir.join(format!("{stem}.key")), names }
 }
 
 /// The names in lower case, without duplicates.
-fn checked_names(given: &[String]) -> Result<Vec<String>, TlsInitError> {
+fn checked_names(given: &[String], purpose: CertificatePurpose) -> Result<Vec<String>, TlsInitError> {
     let mut names: Vec<String> = Vec::new();
     for name in given {
         let lower = name.trim_end_matches('.').to_ascii_lowercase();
-        let bare = lower.strip_prefix("*.").unwrap_or(&lower);
+        // A node has one name.
+        let bare = lower.strip_prefix("*.").filter(|_| purpose == CertificatePurpose::Server).unwrap_or(&lower);
         let valid = lower.parse::<IpAddr>().is_ok()
             || matches!(ServerName::try_from(bare), Ok(ServerName::DnsName(_)) if !bare.is_empty());
         if !valid {
@@ -190,11 +236,22 @@ fn authority_subject(key: &KeyPair) -> CertificateParams {
     params
 }
 
-/// Parameters of an authority that can sign for these names only.
-fn authority_params(key: &KeyPair, names: &[String], today: Date) -> Result<CertificateParams, TlsInitError> {
+/// Parameters of an authority that can sign for the names that its use allows.
+fn authority_params(
+    key: &KeyPair,
+    purpose: CertificatePurpose,
+    names: &[String],
+    today: Date,
+) -> Result<CertificateParams, TlsInitError> {
     let mut params = authority_subject(key);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     set_validity(&mut params, today, today.checked_add(AUTHORITY_YEARS.years())?)?;
+    params.name_constraints = (purpose == CertificatePurpose::Server).then(|| constraints(names));
+    Ok(params)
+}
+
+/// Permits these names alone.
+fn constraints(names: &[String]) -> NameConstraints {
     let addresses: Vec<IpAddr> = names.iter().filter_map(|name| name.parse().ok()).collect();
     let hosts = names.iter().filter(|name| name.parse::<IpAddr>().is_err());
     // A permitted host name permits all names below it, so a wildcard adds nothing.
@@ -211,12 +268,16 @@ fn authority_params(key: &KeyPair, names: &[String], today: Date) -> Result<Cert
     }
     let single = |ip: IpAddr| CidrSubnet::from_addr_prefix(ip, if ip.is_ipv4() { 32 } else { 128 });
     permitted.extend(addresses.into_iter().map(|ip| GeneralSubtree::IpAddress(single(ip))));
-    params.name_constraints = Some(NameConstraints { permitted_subtrees: permitted, excluded_subtrees: excluded });
-    Ok(params)
+    NameConstraints { permitted_subtrees: permitted, excluded_subtrees: excluded }
 }
 
-/// Parameters of a server certificate.
-fn leaf_params(names: &[String], today: Date, until: Date) -> Result<CertificateParams, TlsInitError> {
+/// Parameters of a certificate.
+fn leaf_params(
+    names: &[String],
+    purpose: CertificatePurpose,
+    today: Date,
+    until: Date,
+) -> Result<CertificateParams, TlsInitError> {
     let mut params = CertificateParams::new(names.to_vec())?;
     set_validity(&mut params, today, until)?;
     let mut name = DistinguishedName::new();
@@ -224,6 +285,9 @@ fn leaf_params(names: &[String], today: Date, until: Date) -> Result<Certificate
     params.distinguished_name = name;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    if purpose == CertificatePurpose::Nodes {
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+    }
     params.use_authority_key_identifier_extension = true;
     Ok(params)
 }
@@ -238,21 +302,25 @@ fn set_validity(params: &mut CertificateParams, today: Date, until: Date) -> Res
 
 /// Reads the key and the certificate of an existing authority.
 fn load_authority(dir: &Path, ca: &Path, key: &Path) -> Result<(KeyPair, CertificateDer<'static>), TlsInitError> {
-    let unusable = |reason: &str| TlsInitError::Authority { dir: dir.to_owned(), reason: reason.into() };
+    let unusable = |file: &Path, wrong: &str| TlsInitError::Authority {
+        dir: dir.to_owned(),
+        reason: format!("{} {wrong}", file.display()),
+    };
     for file in [ca, key] {
         if !file.exists() {
-            return Err(unusable(&format!("{} is missing", file.display())));
+            return Err(unusable(file, "is missing"));
         }
     }
     let key_text = fs::read_to_string(key).map_err(at(key))?;
-    let pair = KeyPair::from_pem(&key_text).map_err(|_| unusable("ca.key is not a key made by this program"))?;
+    let pair = KeyPair::from_pem(&key_text).map_err(|_| unusable(key, "is not a key made by this program"))?;
     let root = CertificateDer::from_pem_slice(&fs::read(ca).map_err(at(ca))?);
-    Ok((pair, root.map_err(|_| unusable("ca.pem has no certificate"))?))
+    Ok((pair, root.map_err(|_| unusable(ca, "has no certificate"))?))
 }
 
 /// Verifies the certificate for every name, as a client that trusts the authority does.
 fn verify_as_client(
     dir: &Path,
+    authority: &str,
     root: &CertificateDer<'_>,
     leaf: &CertificateDer<'_>,
     names: &[String],
@@ -260,7 +328,9 @@ fn verify_as_client(
     use rustls::{CertificateError, Error};
     let unusable = |reason: String| TlsInitError::Authority { dir: dir.to_owned(), reason };
     let mut roots = RootCertStore::empty();
-    roots.add(root.clone().into_owned()).map_err(|_| unusable("ca.pem is not a certificate authority".into()))?;
+    roots
+        .add(root.clone().into_owned())
+        .map_err(|_| unusable(format!("{authority}.pem is not a certificate authority")))?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
     let verifier = verifier.map_err(|error| unusable(error.to_string()))?;
@@ -271,7 +341,9 @@ fn verify_as_client(
         match verifier.verify_server_cert(leaf, &[], &host, &[], UnixTime::now()) {
             Ok(_) => {}
             Err(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
-                return Err(unusable("ca.pem does not belong to ca.key, or was not made by this program".into()));
+                let wrong =
+                    format!("{authority}.pem does not belong to {authority}.key, or was not made by this program");
+                return Err(unusable(wrong));
             }
             Err(Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. })) => {
                 return Err(unusable("it has expired".into()));
