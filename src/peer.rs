@@ -11,7 +11,9 @@ mod certificate;
 mod limits;
 mod request_trace;
 
-pub use certificate::{CertificateEnd, ClientCertificate, RevokedCertificates, SerialNumber, ServerCertificates};
+pub use certificate::{
+    CertificateEnd, ClientCertificate, OwnCertificates, RevokedCertificates, SerialNumber, ServerCertificates,
+};
 pub use limits::{ClientLimit, ClientLimits, ClientRequest, ClientTable, FetchAllowance};
 pub(crate) use request_trace::PSEUDONYM_PREFIX;
 pub use request_trace::RequestTrace;

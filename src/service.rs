@@ -11,7 +11,7 @@ use crate::{
     access::Access,
     dialect::Names,
     observe::{AuditLog, RequestMetrics},
-    peer::{ClientTable, ServerCertificates},
+    peer::{ClientTable, OwnCertificates},
     registry::{Faults, Registry},
     value::memory_budget::MemoryBudget,
 };
@@ -73,7 +73,7 @@ pub struct Service {
     /// The pseudonym in the `Via` field of the mirror's own requests: a request that has it went round in a loop.
     pseudonym: String,
     readiness: Readiness,
-    certificates: Arc<ServerCertificates>,
+    certificates: OwnCertificates,
     reloader: Weak<dyn Reload>,
     started_at: Timestamp,
     reloaded_at: Option<Timestamp>,
@@ -105,7 +105,7 @@ pub(crate) struct ServiceParts {
     pub(crate) pseudonym: String,
     pub(crate) readiness: Readiness,
     /// The mirror's own certificates.
-    pub(crate) certificates: Arc<ServerCertificates>,
+    pub(crate) certificates: OwnCertificates,
     /// Applies a changed configuration; it replaces the service.
     pub(crate) reloader: Weak<dyn Reload>,
     /// The figures of all requests of the process.

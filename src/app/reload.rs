@@ -20,7 +20,7 @@ use crate::{
     config::{ChangedSetting, Config, ConfigError, Loaded, UpstreamCredentials},
     dialect::{DialectName, Names, NamesError},
     observe::{self, AuditLog, FilterError, RequestMetrics},
-    peer::{ClientTable, ServerCertificates},
+    peer::{ClientTable, OwnCertificates},
     registry::{Blocks, Registry, hosting::HostedPackages, policy::PolicyError},
     server::ReloadHandle,
     service::{
@@ -64,7 +64,7 @@ pub(super) struct SharedParts {
     pub(super) clients: Arc<ClientTable>,
     pub(super) audit: Option<AuditLog>,
     pub(super) readiness: Readiness,
-    pub(super) certificates: Arc<ServerCertificates>,
+    pub(super) certificates: OwnCertificates,
     pub(super) key_source: Arc<dyn KeySource>,
     pub(super) process: upstream::ProcessContext,
     pub(super) metrics: Arc<RequestMetrics>,

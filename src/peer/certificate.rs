@@ -73,7 +73,7 @@ impl RevokedCertificates {
     }
 }
 
-/// The certificates that the mirror shows to its clients, as they are in use. Replaced when their files change.
+/// The certificates that a listener of the mirror shows, as they are in use. Replaced when their files change.
 #[derive(Debug, Default)]
 pub struct ServerCertificates(ArcSwap<Vec<CertificateEnd>>);
 
@@ -95,5 +95,23 @@ impl ServerCertificates {
     /// The present ones, in the order of the configuration; none without TLS.
     pub fn get(&self) -> Arc<Vec<CertificateEnd>> {
         self.0.load_full()
+    }
+}
+
+/// The certificates of all listeners.
+#[derive(Clone, Debug, Default)]
+pub struct OwnCertificates {
+    /// Those that clients see.
+    pub to_clients: Arc<ServerCertificates>,
+    /// That which the other nodes of the fleet see.
+    pub to_nodes: Option<Arc<ServerCertificates>>,
+}
+
+impl OwnCertificates {
+    /// The present ones, each under a name of its own.
+    pub fn get(&self) -> Vec<CertificateEnd> {
+        let to_nodes = self.to_nodes.iter().flat_map(|certificates| certificates.get().to_vec());
+        let to_nodes = to_nodes.map(|end| CertificateEnd { name: format!("{} (fleet)", end.name), ..end });
+        self.to_clients.get().iter().cloned().chain(to_nodes).collect()
     }
 }

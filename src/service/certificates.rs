@@ -2,13 +2,13 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::peer::ServerCertificates;
+use crate::peer::OwnCertificates;
 
 /// How long before its end a certificate is a fault.
 const WARNING_PERIOD: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 /// One sentence for each certificate that ends within two weeks or has ended, without a full stop.
-pub(super) fn faults(certificates: &ServerCertificates, now: Timestamp) -> Vec<String> {
+pub(super) fn faults(certificates: &OwnCertificates, now: Timestamp) -> Vec<String> {
     let fault = |name: &str, not_after: Timestamp| {
         let left = not_after.duration_since(now);
         match left.as_hours() {
@@ -36,9 +36,9 @@ mod tests {
             (5, Some("the certificate CN=m ends in 5 h (2026-01-02T17:00:00Z)")),
             (-1, Some("the certificate CN=m has ended on 2026-01-02T11:00:00Z")),
         ] {
-            let certificates = ServerCertificates::default();
+            let certificates = OwnCertificates::default();
             let not_after = Some(now + SignedDuration::from_hours(hours));
-            certificates.set(vec![
+            certificates.to_clients.set(vec![
                 CertificateEnd { name: "CN=m".into(), not_after },
                 CertificateEnd { name: "number 2".into(), not_after: None },
             ]);

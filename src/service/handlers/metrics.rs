@@ -92,7 +92,7 @@ struct Figures {
     audit_lost: u64,
     is_ready: bool,
     degraded: usize,
-    certificates: Arc<Vec<CertificateEnd>>,
+    certificates: Vec<CertificateEnd>,
 }
 
 impl fmt::Debug for Figures {
@@ -299,7 +299,7 @@ impl Figures {
         let help = "When the mirror's own certificate, or one that it is sent with, ends, seconds since 1970";
         let name = "certificate_expiry_timestamp_seconds";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for certificate in &*self.certificates {
+        for certificate in &self.certificates {
             if let Some(not_after) = certificate.not_after {
                 let labels = [("certificate", certificate.name.as_str())];
                 ConstGauge::new(not_after.as_second()).encode(family.encode_family(&labels)?)?;

@@ -48,6 +48,21 @@ async fn nodes_with_certificates_of_tls_nodes_read_from_each_other() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_certificate_of_a_node_that_ends_soon_is_a_reason_to_be_degraded() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bucket = TestBucket::start().await;
+    let forge = forge().await;
+    let made = make_nodes(dir.path(), &["127.0.0.1"], &["--days", "5"]).await;
+    assert!(made.status.success(), "{made:?}");
+    let files = ["127.0.0.1.pem", "127.0.0.1.key", "nodes-ca.pem"].map(|file| dir.path().join(file));
+    let all = [("node0".to_owned(), SocketAddr::from(([127, 0, 0, 1], 1)))];
+    let mirror = node_with_files(&forge, &bucket, files, "node0", &all).start().await;
+    let ready = mirror.get("/readyz").await;
+    let reason = "the certificate O=srm-mirror (fleet) ends in 5 days (";
+    assert!(ready.json()["reasons"][0].as_str().is_some_and(|text| text.starts_with(reason)), "{ready:?}");
+}
+
 #[tokio::test]
 async fn tls_nodes_makes_a_certificate_for_each_node_and_says_what_goes_where() {
     let dir = tempfile::tempdir().expect("a directory");

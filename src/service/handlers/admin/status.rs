@@ -53,7 +53,7 @@ pub(in crate::service) fn mirror_status(service: &Service) -> MirrorStatus {
         stale_answers: outcomes.filter(|(outcome, _)| *outcome == "stale").map(|(_, count)| count).sum(),
         refused: service.clients.refused().into_iter().map(|(limit, count)| (limit.to_owned(), count)).collect(),
         audit_lost: service.audit.as_ref().map_or(0, AuditLog::lost),
-        certificates: service.certificates.get().iter().cloned().map(certificate).collect(),
+        certificates: service.certificates.get().into_iter().map(certificate).collect(),
         failed_publications: failed(registry),
         recent: observe::recent_events().into_iter().map(logged).collect(),
     }
