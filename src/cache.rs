@@ -65,7 +65,7 @@ pub use crate::shared::{
 };
 pub use crate::storage::{
     Generation, HitStats, Object, ObjectContent, TierStats, TierUsage, WeakObject,
-    disk::{DiskUsage, Integrity, InventoryEntry, SourcePlace, SourceRecord, UploadQueueUsage},
+    disk::{DiskUsage, Integrity, InventoryEntry, SourcePlace, SourceRecord, SourceSelection, UploadQueueUsage},
 };
 pub use archive_request::{ArchiveRequest, Asker, Pinning};
 pub use archive_tiers::ArchiveTiers;

@@ -81,7 +81,7 @@ use warming::{Warming, WarmingParts};
 pub use crate::cache::{
     BucketError, BucketOperation, BucketState, CacheFailure, CacheUsage, DocumentCheck, FleetFigures, Generation,
     HitStats, ImportError, Integrity, InventoryEntry, KeepChange, NotUploaded, Object, ObjectContent, PushedArchive,
-    PushedPin, Pusher, RemovedBy, ServedArchive, SetSourceError, SourceRecord, TierStats, WeakObject,
+    PushedPin, Pusher, RemovedBy, ServedArchive, SetSourceError, SourceRecord, SourceSelection, TierStats, WeakObject,
     fill_watcher::FillUpdate, spool_reader::SpoolReader,
 };
 pub(crate) use crate::hosted::{
@@ -93,7 +93,7 @@ pub use error::RegistryError;
 pub use model_policy::{ModelConfig, ModelMode};
 pub use parsed::MAX_PARSED_BYTES;
 pub use policy::{AgeConfig, Config, Gone, Private, Unbuilt};
-pub use shared_sources::{SourceSearch, SourceSharing};
+pub use shared_sources::{SourceChange, SourceSearch, SourceSharing};
 pub use sources::{ImportSourceError, SourceResolver, SourceSearchFailure};
 pub(crate) use upstreams::UpstreamReportLine;
 pub use version_rules::VersionRefusal;

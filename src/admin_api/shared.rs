@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::request;
-use crate::entry::Key;
+use crate::{entry::Key, package::DialectName};
 
-/// Uploads every pin and every stored zip that the bucket does not have.
+/// Uploads every recorded source, every pin and every stored zip that the bucket does not have.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct PushArchives {}
@@ -22,6 +22,13 @@ pub(crate) enum PushEvent {
         zips: u64,
         /// Their bytes.
         bytes: u64,
+    },
+    /// The bucket does not take the recorded source of a name: its own record is damaged, or operators have set too many.
+    Source {
+        /// The name, in lower case.
+        name: String,
+        /// The dialect.
+        dialect: DialectName,
     },
     /// Pins were compared with those of the bucket.
     Pins {
@@ -73,6 +80,9 @@ pub(crate) struct PushSums {
     /// Zips and pins whose pin or mark in the bucket is damaged.
     #[serde(default)]
     pub(crate) damaged: u64,
+    /// Recorded sources that the bucket does not take.
+    #[serde(default)]
+    pub(crate) sources: u64,
 }
 
 /// What became of a zip.

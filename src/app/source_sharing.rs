@@ -14,8 +14,6 @@ use crate::cache::Cache;
 const SOURCES_AGE_PERCENT: u32 = 80;
 /// Longest wait for the first time, before requests are served.
 const FIRST_SOURCES_TIMEOUT: Duration = Duration::from_secs(10);
-/// When what could not be passed on is tried again.
-const SHARING_PAUSE: Duration = Duration::from_secs(2);
 
 /// Uses what operators have set on other mirrors, and passes on what was recorded here, until `background` is cancelled. At
 /// its return, what is set has been read, if the bucket works. Without a bucket, does nothing.
@@ -47,7 +45,7 @@ pub(super) async fn spawn_source_sharing(
                 Ok(()) => bucket.sources().notified().await,
                 Err(error) => {
                     tracing::debug!(%error, "recorded sources of this mirror are not in the bucket yet");
-                    sleep(SHARING_PAUSE).await;
+                    sleep(error.retry_after()).await;
                 }
             }
         }

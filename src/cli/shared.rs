@@ -32,8 +32,8 @@ Exit codes: 0 done, also where there is no garbage; 1 a claim or a record cannot
 deleted, or a mark cannot be read, so its zip was left alone; 64 bad input; 69 the bucket cannot be used.";
 
 const PUSH_HELP: &str = "\
-For a cache directory that was filled before it had a bucket, or whose bucket was lost. Every pin goes to the bucket,
-then every zip that it does not have. Where the bucket has other content for a version, the bucket counts: the version is
+For a cache directory that was filled before it had a bucket, or whose bucket was lost. Every recorded source and every
+pin go to the bucket, then every zip that it does not have. Where the bucket has other content for a version, the bucket counts: the version is
 named, the zip is quarantined here, and the exit code is 1. A run that was interrupted can be repeated; a version that the
 bucket has costs four requests then. It works while the mirror runs, through control.sock in its cache directory, and
 without it. With --server URL it works from elsewhere, where access.remote_admin is on, and is in the audit log.
@@ -42,8 +42,8 @@ Examples:
   srm-mirror cache verify && srm-mirror shared push
   srm-mirror shared push --json
 
-Exit codes: 0 the bucket has everything; 1 it has other content for a version, or something cannot be read; 64 bad input;
-69 the bucket or the mirror cannot be used; 74 the cache directory cannot be used.";
+Exit codes: 0 the bucket has everything; 1 it has other content for a version, or does not take a recorded source, or
+something cannot be read; 64 bad input; 69 the bucket or the mirror cannot be used; 74 the cache directory cannot be used.";
 
 /// Work on the bucket that several mirrors share
 #[derive(Debug, Args)]

@@ -1,14 +1,21 @@
 //! Recorded sources with a shared bucket: the bucket decides which source a new name has, this mirror's record is a copy, and
 //! what operators set holds on all mirrors.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use jiff::Timestamp;
 
 use super::{RegistryError, keys::document_key};
 use crate::{
     cache::{
-        BucketError, BucketTier, Cache, LonePins, SetMode, SetSourceError, SourcePlace, SourceRecord, retry_after,
+        BucketError, BucketTier, Cache, LonePins, SetMode, SetSourceError, SourcePlace, SourceRecord, SourceSelection,
+        retry_after,
     },
     entry::RecordedSource,
     package::{DialectName, PackageId, PackageName},
@@ -19,6 +26,16 @@ use crate::{
 pub struct SourceSharing {
     cache: Arc<Cache>,
     bucket: Arc<BucketTier>,
+    /// The names for which the bucket had no room when that was last said.
+    no_room: AtomicUsize,
+}
+
+/// A source that counts on all mirrors, and the packages that its name leads or led to here.
+pub struct SourceChange {
+    /// The source.
+    pub source: RecordedSource,
+    /// The packages.
+    pub packages: Vec<PackageId>,
 }
 
 /// A source that is found, before it is recorded.
@@ -47,7 +64,7 @@ impl FoundSource<'_> {
 impl SourceSharing {
     /// `None` without a bucket.
     pub(super) fn new(cache: &Arc<Cache>) -> Option<Self> {
-        Some(Self { bucket: cache.bucket()?.clone(), cache: cache.clone() })
+        Some(Self { bucket: cache.bucket()?.clone(), cache: cache.clone(), no_room: AtomicUsize::new(0) })
     }
 
     /// The source that the bucket has for a name that has none here; recorded here then.
@@ -143,21 +160,47 @@ impl SourceSharing {
         self.cache.ask_bucket(Box::pin(async move { bucket.sources().set(&sources, mode).await.map(drop) })).await
     }
 
-    /// Records a source in the bucket that is recorded here alone, or comes from a bundle. Returns the one that counts.
+    /// Records a source of a bundle in the bucket. Returns the one that counts.
     ///
     /// # Errors
     /// When the bucket cannot be asked, or has no room for more; the call can be repeated.
     pub async fn share(&self, own: &RecordedSource, search: SourceSearch) -> Result<RecordedSource, SetSourceError> {
+        if search == SourceSearch::Never {
+            self.set_unsearched(vec![own.clone()]).await?;
+        }
+        Ok(self.record_own(own).await?)
+    }
+
+    /// Sets the sources of names whose requests look for none, where operators have set none: no mirror reads an object of such
+    /// a name.
+    ///
+    /// # Errors
+    /// As [`SourceSharing::set`].
+    pub async fn set_unsearched(&self, sources: Vec<RecordedSource>) -> Result<(), SetSourceError> {
+        self.set_all(sources, SetMode::Keep).await
+    }
+
+    /// Records a source in the bucket that is recorded here alone. Returns the one that counts.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked; `Damaged` where its record is.
+    pub async fn record_own(&self, own: &RecordedSource) -> Result<RecordedSource, BucketError> {
         let bucket = self.bucket.clone();
         let own = own.clone();
-        let share = async move {
-            if search == SourceSearch::Never {
-                // No mirror reads an object of such a name.
-                bucket.sources().set(std::slice::from_ref(&own), SetMode::Keep).await?;
-            }
-            Ok(bucket.sources().record(&own).await?)
-        };
-        self.cache.ask_bucket(Box::pin(share)).await
+        self.cache.ask_bucket(Box::pin(async move { bucket.sources().record(&own).await })).await
+    }
+
+    /// Reads what operators have set on any mirror.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked.
+    pub async fn read_set(&self) -> Result<(), BucketError> {
+        self.bucket.sources().refresh().await.map(drop)
+    }
+
+    /// What operators have set for a name, as far as it is known here. No request.
+    pub fn set_source(&self, source: &RecordedSource) -> Option<RecordedSource> {
+        self.bucket.sources().set_source(&source.name, source.dialect)
     }
 
     /// What operators have set on any mirror, and is not recorded here yet.
@@ -167,37 +210,43 @@ impl SourceSharing {
     pub async fn newly_set(&self) -> Result<Vec<RecordedSource>, BucketError> {
         let set = self.bucket.sources().refresh().await?;
         let sources = self.cache.disk().sources();
+        // What another version takes for a name is none here.
         let is_new = |source: &RecordedSource| {
-            let known = source.name.parse().ok().and_then(|name| sources.get(&name, source.dialect));
-            known.is_none_or(|known| *known != *source.upstream)
+            let name = source.name.parse::<PackageName>();
+            name.is_ok_and(|name| sources.get(&name, source.dialect).is_none_or(|known| *known != *source.upstream))
         };
         Ok(set.all().filter(is_new).collect())
     }
 
-    /// Takes over a source that counts on all mirrors. `package` and `previous` as for
-    /// [`super::sources::SourceResolver::replace`]; `None` where this mirror has no such upstream.
+    /// Takes over sources that count on all mirrors, in one write, unless operators have set others since. Returns those that
+    /// were not recorded here.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub async fn take_over(
+    /// When they cannot be written.
+    pub async fn take_over(&self, changes: Vec<SourceChange>) -> io::Result<Vec<RecordedSource>> {
+        let bucket = self.bucket.clone();
+        let is_current = move |source: &RecordedSource| {
+            let set = bucket.sources().set_source(&source.name, source.dialect);
+            set.is_none_or(|set| set.upstream == source.upstream)
+        };
+        let sources = changes.iter().map(|change| change.source.clone()).collect();
+        let written = self.cache.disk().sources().replace_all(sources, SourcePlace::Bucket, is_current).await;
+        // Where there is no room for one, others are written.
+        end_generations(&self.cache, changes.iter().flat_map(|change| &change.packages));
+        written
+    }
+
+    /// At most `limit` recorded sources after this one.
+    ///
+    /// # Errors
+    /// When the process ends.
+    pub async fn page_after(
         &self,
-        source: RecordedSource,
-        package: Option<&PackageId>,
-        previous: &[PackageId],
-    ) -> io::Result<()> {
-        self.cache.disk().sources().replace(source, SourcePlace::Bucket).await?;
-        end_generations(&self.cache, package.into_iter().chain(previous));
-        Ok(())
-    }
-
-    /// At most `limit` sources that are recorded here, and that the bucket may not have.
-    pub fn not_shared(&self, limit: usize) -> Vec<RecordedSource> {
-        self.cache.disk().sources().not_shared(limit)
-    }
-
-    /// Counts all sources as such that the bucket may not have, until the next start.
-    pub fn forget_shared(&self) {
-        self.cache.disk().sources().forget_shared();
+        after: Option<RecordedSource>,
+        limit: usize,
+        selection: SourceSelection,
+    ) -> io::Result<Vec<RecordedSource>> {
+        self.cache.disk().sources().page_after(after, limit, selection).await
     }
 
     /// Records that the bucket has these.
@@ -206,6 +255,14 @@ impl SourceSharing {
     /// When it cannot be written.
     pub async fn set_shared(&self, sources: Vec<RecordedSource>) -> io::Result<()> {
         self.cache.disk().sources().set_shared(sources).await
+    }
+
+    /// Says in the log for how many names the bucket has no room, where it is another number than before.
+    pub fn note_no_room(&self, names: usize) {
+        if self.no_room.swap(names, Ordering::Relaxed) != names && names > 0 {
+            let error = SetSourceError::TooMany;
+            tracing::error!(names, %error, "there is no room for the sources of names in what operators have set");
+        }
     }
 }
 

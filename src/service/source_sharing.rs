@@ -1,6 +1,6 @@
 //! Uses here what operators have set on other mirrors of the bucket, and passes on what was recorded here without the bucket.
 
-use std::io;
+use std::{io, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 
@@ -9,7 +9,7 @@ use crate::{
     dialect::Names,
     entry::RecordedSource,
     package::PackageName,
-    registry::{BucketError, Registry, SetSourceError, SourceSharing},
+    registry::{BucketError, Registry, SetSourceError, SourceChange, SourceSearch, SourceSelection, SourceSharing},
 };
 
 /// Sources that are passed on at once.
@@ -18,6 +18,8 @@ const CONCURRENT_SOURCES: usize = 8;
 const SOURCE_BATCH: usize = 10_000;
 /// After so many the file says that the bucket has them.
 const SOURCE_STEP: usize = 200;
+/// When what could not be passed on is tried again, unless the bucket is left alone for longer.
+const SHARING_PAUSE: Duration = Duration::from_secs(2);
 
 /// Why the sources of this mirror and those of the bucket are not the same yet.
 #[derive(Debug, thiserror::Error)]
@@ -25,12 +27,19 @@ pub(crate) enum SourceSharingError {
     /// The bucket cannot be asked.
     #[error(transparent)]
     Bucket(#[from] BucketError),
-    /// It does not take what this mirror has recorded.
-    #[error(transparent)]
-    Set(#[from] SetSourceError),
     /// They cannot be written here.
     #[error("the recorded sources cannot be written: {0}")]
     Io(#[from] io::Error),
+}
+
+impl SourceSharingError {
+    /// When to try again.
+    pub(crate) fn retry_after(&self) -> Duration {
+        match self {
+            Self::Bucket(BucketError::Paused { retry_after }) => SHARING_PAUSE.max(*retry_after),
+            Self::Bucket(_) | Self::Io(_) => SHARING_PAUSE,
+        }
+    }
 }
 
 impl Service {
@@ -40,14 +49,9 @@ impl Service {
     /// [`SourceSharingError`]; the call is to be repeated in any case.
     pub(crate) async fn follow_sources(&self) -> Result<(), SourceSharingError> {
         let Some(sharing) = self.registry.sources().sharing() else { return Ok(()) };
-        for source in sharing.newly_set().await? {
-            tracing::info!(
-                name = source.name,
-                dialect = source.dialect.as_str(),
-                upstream = source.upstream,
-                "an operator has set the source of a name"
-            );
-            take_over(sharing, &self.registry, &self.names, source).await?;
+        let set = sharing.newly_set().await?;
+        if !set.is_empty() {
+            take_over(sharing, &self.registry, &self.names, set).await?;
         }
         Ok(())
     }
@@ -57,75 +61,170 @@ impl Service {
     /// # Errors
     /// As [`Service::follow_sources`].
     pub(crate) async fn share_sources(&self) -> Result<(), SourceSharingError> {
-        match self.registry.sources().sharing() {
-            Some(sharing) => share_all(sharing, &self.registry, &self.names).await,
-            None => Ok(()),
-        }
+        let mut run = SourceRun::new(SourceSelection::NotShared);
+        // What the bucket does not take is in the log, and tried again with the next source that was recorded without it.
+        while run.next(&self.registry, &self.names).await?.is_some() {}
+        Ok(())
     }
 }
 
-/// As [`Service::share_sources`], also for sources that the bucket has had before: it may have lost them.
-pub(super) async fn push_sources(registry: &Registry, names: &Names) -> Result<(), SourceSharingError> {
-    let Some(sharing) = registry.sources().sharing() else { return Ok(()) };
-    sharing.forget_shared();
-    share_all(sharing, registry, names).await
+/// Passes recorded sources on to the bucket, a batch at a time, ordered by name.
+pub(super) struct SourceRun {
+    selection: SourceSelection,
+    after: Option<RecordedSource>,
+    /// Names for which the bucket has no room.
+    no_room: usize,
 }
 
-async fn share_all(sharing: &SourceSharing, registry: &Registry, names: &Names) -> Result<(), SourceSharingError> {
-    loop {
-        let own = sharing.not_shared(SOURCE_BATCH);
-        if own.is_empty() {
-            return Ok(());
-        }
-        let shared = stream::iter(own).map(|own| share(sharing, registry, names, own));
-        let mut steps = std::pin::pin!(shared.buffer_unordered(CONCURRENT_SOURCES).chunks(SOURCE_STEP));
-        let mut failure = None;
-        while let Some(step) = steps.next().await {
-            let mut settled = Vec::new();
-            for shared in step {
-                match shared {
-                    Ok(source) => settled.extend(source),
-                    Err(error) => failure = Some(error),
-                }
+/// What became of a source that was passed on.
+enum SharedSource {
+    /// The bucket has it.
+    Settled(RecordedSource),
+    /// The bucket has another one, which counts.
+    Other { own: RecordedSource, winner: RecordedSource },
+    /// The bucket's record is damaged, which is in the log.
+    Damaged(RecordedSource),
+}
+
+impl SourceRun {
+    /// All sources, also those that the bucket has had before, or those that it may not have.
+    pub(super) fn new(selection: SourceSelection) -> Self {
+        Self { selection, after: None, no_room: 0 }
+    }
+
+    /// Passes the next sources on. Returns those that the bucket does not take; `None` at the end, and without a bucket.
+    ///
+    /// # Errors
+    /// The first failure of the bucket, or of the disk: the rest is not tried.
+    pub(super) async fn next(
+        &mut self,
+        registry: &Registry,
+        names: &Names,
+    ) -> Result<Option<Vec<RecordedSource>>, SourceSharingError> {
+        let Some(sharing) = registry.sources().sharing() else { return Ok(None) };
+        let batch = sharing.page_after(self.after.take(), SOURCE_BATCH, self.selection).await?;
+        let Some(last) = batch.last() else {
+            sharing.note_no_room(self.no_room);
+            return Ok(None);
+        };
+        self.after = Some(last.clone());
+        sharing.read_set().await?;
+        let is_unsearched = |own: &RecordedSource| {
+            let name = own.name.parse::<PackageName>();
+            let is_never = |name| sources::search_of(names, &name, own.dialect) == SourceSearch::Never;
+            sharing.set_source(own).is_none() && name.is_ok_and(is_never)
+        };
+        let (unsearched, mut rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_unsearched);
+        let mut refused = Vec::new();
+        let set = match unsearched.is_empty() {
+            true => Ok(()),
+            false => sharing.set_unsearched(unsearched.clone()).await,
+        };
+        match set {
+            Ok(()) => rest.extend(unsearched),
+            Err(SetSourceError::TooMany) => {
+                self.no_room += unsearched.len();
+                refused = unsearched;
             }
-            sharing.set_shared(settled).await?;
+            Err(SetSourceError::Bucket(error)) => return Err(error.into()),
         }
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
+        share_all(sharing, registry, names, rest, &mut refused).await?;
+        Ok(Some(refused))
     }
 }
 
-/// Passes one source on; returns it where it counts.
-async fn share(
+async fn share_all(
     sharing: &SourceSharing,
     registry: &Registry,
     names: &Names,
-    own: RecordedSource,
-) -> Result<Option<RecordedSource>, SourceSharingError> {
-    let Ok(name) = own.name.parse::<PackageName>() else { return Ok(Some(own)) };
-    let search = sources::search_of(names, &name, own.dialect);
-    let winner = sharing.share(&own, search).await?;
-    if winner.upstream == own.upstream {
-        return Ok(Some(own));
+    own: Vec<RecordedSource>,
+    refused: &mut Vec<RecordedSource>,
+) -> Result<(), SourceSharingError> {
+    let mut shared = stream::iter(own).map(|own| share(sharing, own)).buffer_unordered(CONCURRENT_SOURCES);
+    let mut settled = Vec::new();
+    let mut others = Vec::new();
+    let failure = loop {
+        match shared.next().await {
+            Some(Ok(SharedSource::Settled(own))) => settled.push(own),
+            Some(Ok(SharedSource::Other { own, winner })) => others.push((own, winner)),
+            Some(Ok(SharedSource::Damaged(own))) => refused.push(own),
+            Some(Err(error)) => break Some(error),
+            None => break None,
+        }
+        if settled.len() + others.len() >= SOURCE_STEP {
+            settle(sharing, registry, names, &mut settled, &mut others).await?;
+        }
+    };
+    settle(sharing, registry, names, &mut settled, &mut others).await?;
+    failure.map_or(Ok(()), |error| Err(error.into()))
+}
+
+async fn share(sharing: &SourceSharing, own: RecordedSource) -> Result<SharedSource, BucketError> {
+    if own.name.parse::<PackageName>().is_err() {
+        // No request has such a name.
+        return Ok(SharedSource::Settled(own));
     }
-    tracing::error!(
-        %name, dialect = own.dialect.as_str(), own = own.upstream, shared = winner.upstream,
-        "another mirror has recorded another source of a name than this one, which has served its own; the other one \
-         counts: compare what was served, and set the source with srm-mirror route set"
-    );
-    take_over(sharing, registry, names, winner).await?;
-    Ok(None)
+    match sharing.record_own(&own).await {
+        Ok(winner) if winner.upstream == own.upstream => Ok(SharedSource::Settled(own)),
+        Ok(winner) => Ok(SharedSource::Other { own, winner }),
+        Err(BucketError::Damaged) => Ok(SharedSource::Damaged(own)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes down what is settled, and takes the sources over that count in place of this mirror's.
+async fn settle(
+    sharing: &SourceSharing,
+    registry: &Registry,
+    names: &Names,
+    settled: &mut Vec<RecordedSource>,
+    others: &mut Vec<(RecordedSource, RecordedSource)>,
+) -> io::Result<()> {
+    let mut winners = Vec::new();
+    for (own, winner) in others.drain(..) {
+        // An operator may have set one since.
+        match sharing.set_source(&own) {
+            Some(set) if set.upstream == own.upstream => settled.push(own),
+            Some(set) => winners.push(set),
+            None => {
+                tracing::error!(
+                    name = own.name,
+                    dialect = own.dialect.as_str(),
+                    own = own.upstream,
+                    shared = winner.upstream,
+                    "another mirror has recorded another source of a name than this one, which has served its own; the \
+                     other one counts: compare what was served, and set the source with srm-mirror route set"
+                );
+                winners.push(winner);
+            }
+        }
+    }
+    if !winners.is_empty() {
+        take_over(sharing, registry, names, winners).await?;
+    }
+    sharing.set_shared(std::mem::take(settled)).await
 }
 
 async fn take_over(
     sharing: &SourceSharing,
     registry: &Registry,
     names: &Names,
-    source: RecordedSource,
+    winners: Vec<RecordedSource>,
 ) -> io::Result<()> {
-    let Ok(name) = source.name.parse::<PackageName>() else { return Ok(()) };
-    let led_to = sources::led_to(registry, names, &name, source.dialect);
-    let package = names.id_on(&source.upstream, &name);
-    sharing.take_over(source, package.as_ref(), &led_to).await
+    let change = |source: RecordedSource| {
+        let name: PackageName = source.name.parse().ok()?;
+        let mut packages = sources::led_to(registry, names, &name, source.dialect);
+        packages.extend(names.id_on(&source.upstream, &name));
+        Some(SourceChange { source, packages })
+    };
+    let written = sharing.take_over(winners.into_iter().filter_map(change).collect()).await?;
+    for source in written.iter().filter(|source| sharing.set_source(source).is_some()) {
+        tracing::info!(
+            name = source.name,
+            dialect = source.dialect.as_str(),
+            upstream = source.upstream,
+            "an operator has set the source of a name"
+        );
+    }
+    Ok(())
 }

@@ -1,7 +1,11 @@
 //! Recorded sources in the bucket: one object for each name and dialect, created once by the mirror that found the source, and
 //! one state with what operators have set in its place.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -22,6 +26,8 @@ const SOURCES_ATTEMPTS: usize = 5;
 const SOURCES_TIMEOUT: Duration = Duration::from_secs(15);
 /// Most sources that operators can set: every mirror reads all of them every few seconds, some 100 bytes each.
 const MAX_SET_SOURCES: usize = 10_000;
+/// Most damaged objects that are named in the log, each once.
+const MAX_NAMED_DAMAGES: usize = 1000;
 /// Largest object of a source, bytes.
 const MAX_SOURCE_BYTES: usize = 16 << 10;
 
@@ -30,6 +36,8 @@ pub struct SharedSources {
     bucket: Arc<Bucket>,
     /// What operators have set, as far as it is known here; `None` before it was read for the first time.
     set: Mutex<Option<Arc<SetSources>>>,
+    /// The damaged objects that are in the log.
+    damaged: Mutex<HashSet<ObjectName>>,
     waiting: Notify,
 }
 
@@ -103,6 +111,7 @@ impl SetSources {
 
     /// Sets sources. One that is set already is not set again, so the call can be repeated.
     fn set(&mut self, sources: &[RecordedSource], mode: SetMode) -> Result<(), SetSourceError> {
+        let before = self.len();
         for source in sources {
             let mut source = source.clone();
             if let Some(known) = self.get(&source.name, source.dialect) {
@@ -115,14 +124,15 @@ impl SetSources {
             }
             self.insert(source);
         }
-        if self.len() > MAX_SET_SOURCES { Err(SetSourceError::TooMany) } else { Ok(()) }
+        // What other mirrors have set is not refused.
+        if self.len() > before.max(MAX_SET_SOURCES) { Err(SetSourceError::TooMany) } else { Ok(()) }
     }
 }
 
 impl SharedSources {
     /// The sources in a bucket.
     pub fn new(bucket: Arc<Bucket>) -> Self {
-        Self { bucket, set: Mutex::default(), waiting: Notify::new() }
+        Self { bucket, set: Mutex::default(), damaged: Mutex::default(), waiting: Notify::new() }
     }
 
     /// Says that a source was recorded which the bucket may not have.
@@ -165,10 +175,20 @@ impl SharedSources {
         let object = object_name(name, dialect);
         let Some(found) = self.bucket.get(&object, MAX_SOURCE_BYTES).await? else { return Ok(None) };
         let source = parse(&found.bytes).filter(|source| source.name == name && source.dialect == dialect);
-        if source.is_none() {
+        if source.is_none() && self.is_first_damage(&object) {
             tracing::error!(%object, "the recorded source in the bucket is damaged; set it with srm-mirror route set");
         }
         source.map(Some).ok_or(BucketError::Damaged)
+    }
+
+    fn is_first_damage(&self, object: &ObjectName) -> bool {
+        let mut damaged = self.damaged.lock();
+        damaged.len() < MAX_NAMED_DAMAGES && damaged.insert(object.clone())
+    }
+
+    /// What operators have set for a name, as far as it is known here. No request.
+    pub fn set_source(&self, name: &str, dialect: DialectName) -> Option<RecordedSource> {
+        self.set.lock().as_ref()?.get(name, dialect)
     }
 
     /// Reads what operators have set on any mirror. What only this one knows, because the bucket has an older state, is
@@ -180,7 +200,7 @@ impl SharedSources {
         match self.exchange(&[], SetMode::Keep).await {
             Ok(set) => Ok(set),
             Err(SetSourceError::Bucket(error)) => Err(error),
-            // It is too long by what others have written.
+            // Nothing is added.
             Err(SetSourceError::TooMany) => Err(BucketError::Damaged),
         }
     }

@@ -95,7 +95,7 @@ pub use journal::fuzzing::index_record as fuzz_index_record;
 pub use journal::{PinEvent, SettleError};
 pub use pins::DiskPins;
 pub use repair::Integrity;
-pub use sources::{DiskSources, SourcePlace, SourceRecord};
+pub use sources::{DiskSources, SourcePlace, SourceRecord, SourceSelection};
 pub use spool::Spool;
 pub use upload_queue::{DiskUploads, UploadQueueUsage};
 

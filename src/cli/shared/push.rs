@@ -13,8 +13,8 @@ use crate::{
     value::text::size,
 };
 
-/// Uploads what a mirror has stored. Exit code 1 when the bucket has other content for a version, or something cannot be
-/// read, here or there.
+/// Uploads what a mirror has stored. Exit code 1 when the bucket has other content for a version or does not take
+/// a recorded source, or something cannot be read, here or there.
 pub(super) fn run(mirror: &AdminArgs, json: bool) -> anyhow::Result<u8> {
     let bar = ByteBar::new("push");
     let mut stopped = None;
@@ -48,14 +48,19 @@ pub(super) fn run(mirror: &AdminArgs, json: bool) -> anyhow::Result<u8> {
     if let Some(why) = stopped {
         return Err(Unavailable(format!("the uploads have stopped, and can be repeated: {why}")).into());
     }
-    Ok(if sums.mismatches + sums.unpinned + sums.unreadable + sums.damaged == 0 { 0 } else { FAILED })
+    let failed = sums.mismatches + sums.unpinned + sums.unreadable + sums.damaged + sums.sources;
+    Ok(if failed == 0 { 0 } else { FAILED })
 }
 
 /// Shows the progress; the line of an event, where an operator should see one.
 fn show(event: &PushEvent, bar: &ByteBar) -> Option<String> {
-    let line = |what: &str, key: &Key| Some(format!("{what}  {}\n", escape_terminal(key.as_str())));
+    let line_of = |what: &str, name: &str| Some(format!("{what}  {}\n", escape_terminal(name)));
+    let line = |what: &str, key: &Key| line_of(what, key.as_str());
     match event {
         PushEvent::Begin { bytes, .. } => bar.set_length(*bytes),
+        PushEvent::Source { name, dialect } => {
+            return line_of("source not taken by the bucket", &format!("{name} ({})", dialect.as_str()));
+        }
         PushEvent::Mismatch { key } => return line("other content in the bucket", key),
         PushEvent::Zip { key, size, state } => {
             bar.advance(*size);
@@ -72,7 +77,7 @@ fn show(event: &PushEvent, bar: &ByteBar) -> Option<String> {
 }
 
 fn text(sums: &PushSums) -> String {
-    let PushSums { pins, uploaded, bytes, present, gone, mismatches, unpinned, unreadable, damaged } = sums;
+    let PushSums { pins, uploaded, bytes, present, gone, mismatches, unpinned, unreadable, damaged, sources } = sums;
     let mut text = format!("{pins} pins, {uploaded} zips ({}) uploaded, {present} were there", size(*bytes));
     for (count, what) in [
         (gone, "evicted or removed before"),
@@ -80,6 +85,7 @@ fn text(sums: &PushSums) -> String {
         (unpinned, "are not what is pinned, and were not uploaded"),
         (unreadable, "cannot be read"),
         (damaged, "are damaged in the bucket"),
+        (sources, "recorded sources were not taken by the bucket"),
     ] {
         if *count > 0 {
             text += &format!("; {count} {what}");

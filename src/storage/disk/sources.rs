@@ -5,7 +5,7 @@
 //! reads one.
 
 use std::{
-    collections::HashMap,
+    collections::{BinaryHeap, HashMap},
     io::{self, Read as _},
     path::Path,
     sync::Arc,
@@ -47,6 +47,15 @@ pub enum SourcePlace {
     Here,
     /// It is.
     Bucket,
+}
+
+/// Which recorded sources are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceSelection {
+    /// All of them.
+    All,
+    /// Those that the bucket is not known to have.
+    NotShared,
 }
 
 type SourceTable = HashMap<DialectName, HashMap<String, KnownSource>>;
@@ -135,11 +144,44 @@ impl SourceStore {
         {
             return Ok(SourceRecord::Known(known.upstream.clone()));
         }
-        if known.is_none() && self.known.read().values().map(HashMap::len).sum::<usize>() >= MAX_RECORDED_SOURCES {
-            return Err(io::Error::other("too many recorded sources"));
+        if known.is_none() && self.room() == 0 {
+            return Err(no_room());
         }
         self.write(&mut tail, vec![source], place)?;
         Ok(SourceRecord::Recorded)
+    }
+
+    /// Replaces the recorded sources where they differ and `is_current` still holds. Returns those that were written. An error
+    /// where there is no room for new ones; the others are written.
+    fn replace_all(
+        &self,
+        mut sources: Vec<RecordedSource>,
+        place: SourcePlace,
+        is_current: impl Fn(&RecordedSource) -> bool,
+    ) -> io::Result<Vec<RecordedSource>> {
+        let mut tail = self.tail.lock();
+        let mut room = self.room();
+        let mut has_room = true;
+        sources.retain(|source| {
+            let known = self.get(&source.name, source.dialect);
+            if known.as_ref().is_some_and(|known| *known.upstream == *source.upstream) || !is_current(source) {
+                return false;
+            }
+            if known.is_none() {
+                has_room &= room > 0;
+                let is_written = room > 0;
+                room = room.saturating_sub(1);
+                return is_written;
+            }
+            true
+        });
+        self.write(&mut tail, sources.clone(), place)?;
+        if has_room { Ok(sources) } else { Err(no_room()) }
+    }
+
+    /// How many more names may have a record.
+    fn room(&self) -> usize {
+        MAX_RECORDED_SOURCES.saturating_sub(self.known.read().values().map(HashMap::len).sum())
     }
 
     /// Records that the bucket has these, where they are still recorded.
@@ -150,6 +192,34 @@ impl SourceStore {
             known.is_some_and(|known| *known.upstream == *source.upstream && known.place == SourcePlace::Here)
         });
         self.write(&mut tail, sources, SourcePlace::Bucket)
+    }
+
+    fn page_after(
+        &self,
+        after: Option<&RecordedSource>,
+        limit: usize,
+        selection: SourceSelection,
+    ) -> Vec<RecordedSource> {
+        let after = after.map(|after| (after.name.as_str(), after.dialect));
+        let known = self.known.read();
+        let all = known
+            .iter()
+            .flat_map(|(&dialect, names)| names.iter().map(move |(name, known)| ((name.as_str(), dialect), known)));
+        let mut first = BinaryHeap::new();
+        for (key, known) in all {
+            let is_selected = selection == SourceSelection::All || known.place == SourcePlace::Here;
+            if is_selected && after.is_none_or(|after| key > after) {
+                first.push(key);
+                if first.len() > limit {
+                    first.pop();
+                }
+            }
+        }
+        let found = first.into_sorted_vec().into_iter().filter_map(|(name, dialect)| {
+            let KnownSource { upstream, at, .. } = known.get(&dialect)?.get(name)?;
+            Some(RecordedSource { name: name.to_owned(), dialect, upstream: upstream.to_string(), at: *at })
+        });
+        found.collect()
     }
 
     fn write(&self, tail: &mut SourceFile, sources: Vec<RecordedSource>, place: SourcePlace) -> io::Result<()> {
@@ -170,6 +240,10 @@ impl SourceStore {
         }
         Ok(())
     }
+}
+
+fn no_room() -> io::Error {
+    io::Error::other("too many recorded sources")
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -220,6 +294,21 @@ impl DiskSources {
         self.append(source, place, Replace::ByWord).await
     }
 
+    /// As [`DiskSources::replace`], for several at once, in one write: those for which `is_current` holds at that time. Returns
+    /// those that were written.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub async fn replace_all(
+        &self,
+        sources: Vec<RecordedSource>,
+        place: SourcePlace,
+        is_current: impl Fn(&RecordedSource) -> bool + Send + 'static,
+    ) -> io::Result<Vec<RecordedSource>> {
+        let store = Arc::clone(&self.store);
+        blocking(move || store.replace_all(sources, place, is_current)).await
+    }
+
     async fn append(&self, source: RecordedSource, place: SourcePlace, replace: Replace) -> io::Result<SourceRecord> {
         let store = Arc::clone(&self.store);
         blocking(move || store.append(source, place, replace)).await
@@ -234,15 +323,24 @@ impl DiskSources {
         blocking(move || store.set_shared(sources)).await
     }
 
-    /// Counts all records as such that the bucket is not known to have, until the next start. Does not block.
-    pub fn forget_shared(&self) {
-        let mut known = self.store.known.write();
-        known.values_mut().flat_map(HashMap::values_mut).for_each(|known| known.place = SourcePlace::Here);
-    }
-
     /// At most `limit` records that the bucket is not known to have, in no order.
     pub fn not_shared(&self, limit: usize) -> Vec<RecordedSource> {
         self.select(|known| known.place == SourcePlace::Here, limit)
+    }
+
+    /// At most `limit` records after this one, ordered by name and dialect; of all, or of those that the bucket is not known to
+    /// have.
+    ///
+    /// # Errors
+    /// When the process ends.
+    pub async fn page_after(
+        &self,
+        after: Option<RecordedSource>,
+        limit: usize,
+        selection: SourceSelection,
+    ) -> io::Result<Vec<RecordedSource>> {
+        let store = Arc::clone(&self.store);
+        blocking(move || Ok(store.page_after(after.as_ref(), limit, selection))).await
     }
 
     /// Every record, ordered by name and dialect.

@@ -47,7 +47,7 @@ async fn a_source_that_was_recorded_without_the_bucket_yields_loudly_to_the_buck
     let bucket = TestBucket::scripted().await;
     let forges = [github_only().await, both().await];
     // Both take themselves for the first node.
-    let mirrors = [over(&forges[0], &bucket).start().await, over(&forges[1], &bucket).start().await];
+    let mirrors = two_mirrors([&forges[0], &forges[1]], &bucket).await;
     bucket.script().down();
     for (mirror, expected) in mirrors.iter().zip(["github", "gitee"]) {
         assert_eq!(source_at(mirror, "/acme/other/releases").await.as_deref(), Some(expected));
@@ -57,8 +57,7 @@ async fn a_source_that_was_recorded_without_the_bucket_yields_loudly_to_the_buck
     crate::zips::eventually("both are settled", || mirrors.iter().all(|mirror| not_shared(mirror) == 0)).await;
     let winner = recorded(&bucket, "sources/srm/acme/other.json").expect("a record");
     for mirror in &mirrors {
-        let source = source_at(mirror, "/acme/other/releases").await;
-        assert!(source.is_none_or(|source| source == winner));
+        assert_eq!(recorded_at(mirror, mirror.dir(), "acme/other").await.as_ref(), Some(&winner));
     }
     let lines = crate::logs::lines("another mirror has recorded another source of a name");
     assert!(lines.iter().any(|line| line.contains("acme/other") && line.contains("\"ERROR\"")), "{lines:?}");
@@ -156,4 +155,25 @@ async fn a_bucket_that_hangs_on_sources_holds_no_request_for_long() {
     bucket.script().clear_faults();
     let settled = async || source_at(second, "/acme/other/releases").await.as_deref() == Some("github");
     eventually("the other one uses what the first one has recorded", settled).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_sets_while_another_source_is_taken_over_stays_and_is_no_error() {
+    let _log = crate::logs::keep();
+    let bucket = TestBucket::scripted().await;
+    let forge = both().await;
+    let name = "acme/taken";
+    let record = json!({"name": name, "dialect": "srm", "upstream": "gitee", "at": "2026-01-01T00:00:00Z"});
+    bucket.overwrite("sources/srm/acme/taken.json", record.to_string());
+    let gate = bucket.gate(Method::GET, "sources/srm/acme/taken");
+    let dir = recorded_before(&forge, [name.to_owned()].into_iter(), "github").await;
+    let mirror = over(&forge, &bucket).start_in(dir.path()).await;
+    // It has found that the bucket has a record, and reads it.
+    gate.reached().await;
+    assert_eq!(set(&mirror, dir.path(), name, "github").await.status, 200);
+    gate.open();
+    crate::zips::eventually("it is settled", || mirror.cache.disk().sources().not_shared(10).is_empty()).await;
+    assert_eq!(recorded_at(&mirror, dir.path(), name).await.as_deref(), Some("github"));
+    let lines = crate::logs::lines("another mirror has recorded another source of a name");
+    assert!(!lines.iter().any(|line| line.contains(name)), "{lines:?}");
 }

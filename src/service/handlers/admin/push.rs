@@ -12,12 +12,12 @@ use super::{
 use crate::{
     admin_api::{AdminRequest as _, PushArchives, PushEvent, PushState, PushSums},
     dialect::Names,
-    entry::Key,
+    entry::{Key, RecordedSource},
     registry::{
-        BucketError, InventoryEntry, NotUploaded, PushedArchive, PushedPin, Pusher, Registry,
+        BucketError, InventoryEntry, NotUploaded, PushedArchive, PushedPin, Pusher, Registry, SourceSelection,
         inventory::{ALL_SHARDS, Selection},
     },
-    service::{audit::Acts, source_sharing::push_sources},
+    service::{audit::Acts, source_sharing::SourceRun},
 };
 
 /// Events that wait for the client.
@@ -106,8 +106,7 @@ impl PushRun {
 
     async fn push_all(&mut self, begin: PushEvent) -> Result<(), PushOver> {
         self.send(begin).await?;
-        let pushed = push_sources(&self.registry, &self.names).await;
-        pushed.map_err(|error| PushOver::Failed(error.to_string()))?;
+        self.push_sources().await?;
         self.push_pins().await?;
         for first in ALL_SHARDS {
             let add = |entries: &mut Vec<InventoryEntry>, entry| entries.push(entry);
@@ -115,6 +114,20 @@ impl PushRun {
             self.push_archives(entries.map_err(unreadable_index)?).await?;
         }
         Ok(())
+    }
+
+    /// Also sources that the bucket has had before: it may have lost them.
+    async fn push_sources(&mut self) -> Result<(), PushOver> {
+        let mut run = SourceRun::new(SourceSelection::All);
+        loop {
+            let refused = run.next(&self.registry, &self.names).await;
+            let refused = refused.map_err(|error| PushOver::Failed(error.to_string()))?;
+            let Some(refused) = refused else { return Ok(()) };
+            for RecordedSource { name, dialect, .. } in refused {
+                self.sums.sources += 1;
+                self.send(PushEvent::Source { name, dialect }).await?;
+            }
+        }
     }
 
     async fn push_pins(&mut self) -> Result<(), PushOver> {
