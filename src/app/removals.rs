@@ -8,7 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{RunningService, shared::STATE_ATTEMPTS, spawn_background};
 use crate::{
-    cache::{Cache, Removals, StoredRemovals},
+    cache::{Cache, DueRemoval, Removals, StoredRemovals},
     shared::{Bucket, StateWrite},
 };
 
@@ -46,8 +46,9 @@ pub(super) fn spawn_removal_sharing(
     spawn_background(tasks, background, follow);
 }
 
-/// Does the removals that are due. At `nothing_at` this mirror had nothing, so it need not do those before. At `looked_at`, by
-/// the clock of this mirror, those that are due were not in the list yet.
+/// Does the removals that are due, then removes the lists from the bucket that were left there. At `nothing_at` this mirror had
+/// nothing, so it need not do those before. At `looked_at`, by the clock of this mirror, those that are due were not in the
+/// list yet, unless they are repeated.
 async fn follow_once(
     running: &ArcSwap<RunningService>,
     bucket: &Bucket,
@@ -55,22 +56,35 @@ async fn follow_once(
     nothing_at: Option<Timestamp>,
     looked_at: Option<Timestamp>,
 ) -> anyhow::Result<()> {
+    let list = publish(bucket, removals).await?;
+    if let Some(list) = list {
+        do_due(running, removals, Arc::new(list), nothing_at, looked_at).await?;
+    }
     let registry = running.load().registry.clone();
     if let Err(error) = registry.inventory().remove_left_documents().await {
         tracing::debug!(%error, "lists that were removed are still in the bucket");
     }
-    let Some(list) = publish(bucket, removals).await? else { return Ok(()) };
-    let list = Arc::new(list);
+    Ok(())
+}
+
+async fn do_due(
+    running: &ArcSwap<RunningService>,
+    removals: &Arc<Removals>,
+    list: Arc<StoredRemovals>,
+    nothing_at: Option<Timestamp>,
+    looked_at: Option<Timestamp>,
+) -> anyhow::Result<()> {
     let mut due = blocking(removals, &list, |removals, list| removals.due(list)).await?;
-    due.removals.retain(|(_, removal)| nothing_at.is_none_or(|nothing_at| removal.at > nothing_at));
+    due.removals.retain(|due| nothing_at.is_none_or(|nothing_at| due.removal.at > nothing_at));
     if due.has_missed && nothing_at.is_none() {
         tracing::error!(
             "this mirror was away while operators removed more than the list of removals has; what they removed may \
              still be stored here: repeat srm-mirror cache rm"
         );
     }
-    for (number, removal) in due.removals {
+    for DueRemoval { number, removal, is_repeated } in due.removals {
         let registry = running.load().registry.clone();
+        let looked_at = looked_at.filter(|_| !is_repeated);
         removal.apply(&registry, looked_at).await.inspect_err(|error| {
             tracing::warn!(%error, pattern = removal.pattern, "what another mirror has removed is not removed here yet");
         })?;

@@ -16,10 +16,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream}
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-use super::{ArchiveRequest, PinRecords, Pinning, pins::unavailable_for};
+use super::{ArchiveRequest, PinRecords, Pinning, RemovedDocument, pins::unavailable_for};
 use crate::{
     clock::Clock,
-    entry::{Document, Key, Meta, Pin},
+    entry::{Document, DocumentMeta, Key, Meta, Pin},
     origin::{BoxFuture, FetchError, FetchedBody, Origin},
     shared::{
         Arbiter, Arbitration, Bucket, BucketDocument, BucketError, BucketStatus, Claim, Config, Durability,
@@ -292,6 +292,22 @@ impl BucketTier {
     pub async fn remove_documents(&self, keys: &[Key]) -> Result<(), BucketError> {
         let removed = stream::iter(keys.to_vec()).map(async |key| self.documents.remove(&key).await);
         removed.buffer_unordered(CONCURRENT_REMOVALS).try_collect().await
+    }
+
+    /// Removes documents, unless they were written later. Returns the keys and metas of those that were there.
+    ///
+    /// # Errors
+    /// As [`BucketTier::remove_documents`].
+    pub async fn remove_documents_until(
+        &self,
+        documents: &[RemovedDocument],
+    ) -> Result<Vec<(Key, Arc<DocumentMeta>)>, BucketError> {
+        let removed = stream::iter(documents.to_vec()).map(async |RemovedDocument { key, at }| {
+            let meta = self.documents.remove_until(&key, at, self.clock.now()).await?;
+            Ok(meta.map(|meta| (key, meta)))
+        });
+        let found: Vec<_> = removed.buffer_unordered(CONCURRENT_REMOVALS).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// What the bucket has of a document; `None` when it cannot say in time.

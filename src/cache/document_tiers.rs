@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use super::import::ImportError;
+use super::{RemovedDocument, import::ImportError};
 use crate::{
     clock::Clock,
     entry::{Digest, Document, DocumentMeta, Key},
@@ -143,6 +143,39 @@ impl DocumentTiers {
             self.generations.bump_with(key, || self.memory.remove(key));
         }
         removed
+    }
+
+    /// Removes documents, unless they were confirmed or stored after their removal.
+    ///
+    /// # Errors
+    /// As [`DocumentTiers::remove_all`]; when the date of one cannot be read, none is removed.
+    pub async fn remove_until(&self, documents: &[RemovedDocument]) -> io::Result<()> {
+        let mut keys = Vec::new();
+        for RemovedDocument { key, at } in documents {
+            let is_confirmed = self.peek(key).await.is_some_and(|document| document.meta.validated_at > *at);
+            let is_later =
+                is_confirmed || self.disk.documents().stored_at(key).await?.is_some_and(|stored| stored > *at);
+            if !is_later {
+                keys.push(key.clone());
+            }
+        }
+        self.remove_all(&keys).await
+    }
+
+    /// Removes documents that are still these.
+    ///
+    /// # Errors
+    /// As [`DocumentTiers::remove_all`].
+    pub async fn remove_same(&self, documents: &[(Key, Arc<DocumentMeta>)]) -> io::Result<()> {
+        let mut keys = Vec::new();
+        for (key, meta) in documents {
+            let is_same =
+                |held: &Document| held.meta.digest == meta.digest && held.meta.validated_at == meta.validated_at;
+            if self.peek(key).await.is_some_and(|held| is_same(&held)) {
+                keys.push(key.clone());
+            }
+        }
+        self.remove_all(&keys).await
     }
 
     /// Reads a document from disk, where a damaged one is quarantined; writes the copy in memory, if there is one, in its

@@ -4,7 +4,7 @@
 //! number it has done them, and which of its own are not in the list yet: both survive restarts and times without the bucket.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
 };
@@ -79,10 +79,12 @@ struct OwnRemovals {
     done: u64,
     /// The removal with this number.
     last_done: Option<Removal>,
+    /// The number up to which the removals of the list may have been done here before, as those of another list.
+    repeated: u64,
     /// Removals of this mirror that are not in the list yet.
     waiting: Vec<Removal>,
-    /// Documents that were removed here, and could not be removed from the bucket.
-    left_documents: BTreeSet<Key>,
+    /// Documents that were removed here and could not be removed from the bucket, and when they were.
+    left_documents: BTreeMap<Key, Timestamp>,
 }
 
 /// The removals that a mirror tells others, and is told.
@@ -97,10 +99,31 @@ pub struct Removals {
 /// What is left to do here.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct DueRemovals {
-    /// The removals with their numbers, those of this mirror left out. Marks are among them, this mirror's too.
-    pub removals: Vec<(u64, Removal)>,
+    /// The removals, those of this mirror left out. Marks are among them, this mirror's too.
+    pub removals: Vec<DueRemoval>,
     /// True when earlier ones are no longer in the list.
     pub has_missed: bool,
+}
+
+/// A removal that is due.
+#[derive(Debug, PartialEq, Eq)]
+pub struct DueRemoval {
+    /// Its number in the list.
+    pub number: u64,
+    /// The removal.
+    pub removal: Removal,
+    /// True when it may have been done here before: another list, perhaps of a backup, has taken the place of the one that was
+    /// followed. When it was made is then known from its date alone.
+    pub is_repeated: bool,
+}
+
+/// A document that is removed, unless it is of a later time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovedDocument {
+    /// Its key.
+    pub key: Key,
+    /// When it was removed, by this mirror's clock.
+    pub at: Timestamp,
 }
 
 impl Removals {
@@ -175,24 +198,26 @@ impl Removals {
     /// When the file cannot be written.
     pub fn due(&self, list: &StoredRemovals) -> io::Result<DueRemovals> {
         let mut file = self.file.lock().clone();
-        if file.list == Some(list.list) && !list.has(file.done, file.last_done.as_ref()) {
-            tracing::warn!("the bucket has an earlier list of removals, perhaps of a backup: they are done again");
-            self.change(|file| {
-                file.done = 0;
-                file.last_done = None;
-            })?;
-            file.done = 0;
+        let is_known = file.list == Some(list.list);
+        let has_missed = is_known && file.done + 1 < list.first();
+        if file.list.is_some() && !(is_known && list.has(file.done, file.last_done.as_ref())) {
+            tracing::warn!("the bucket has another list of removals, perhaps of a backup: they are done again");
+            file.begin_again(list);
+            self.change(|file| file.begin_again(list))?;
         }
-        let done = if file.list == Some(list.list) { file.done } else { 0 };
-        let first = list.first();
         // This mirror's own marks are set again, after those that are before them in the list: all mirrors end with the same.
         let is_due = |removal: &Removal| Some(removal.by) != file.own || removal.mark.is_some();
-        let due = list.numbered().filter(|(number, removal)| *number > done && is_due(removal));
-        let removals = due.map(|(number, removal)| (number, removal.clone())).collect();
+        let due = list.numbered().filter(|(number, removal)| *number > file.done && is_due(removal));
+        let due = due.map(|(number, removal)| DueRemoval {
+            number,
+            removal: removal.clone(),
+            is_repeated: number <= file.repeated,
+        });
+        let removals = due.collect();
         if file.waiting.iter().any(|waiting| list.removals.contains(waiting)) {
             self.change(|file| file.waiting.retain(|waiting| !list.removals.contains(waiting)))?;
         }
-        Ok(DueRemovals { removals, has_missed: file.list == Some(list.list) && done + 1 < first })
+        Ok(DueRemovals { removals, has_missed })
     }
 
     /// Records that the removals up to this number were done. Blocks.
@@ -218,33 +243,41 @@ impl Removals {
     ///
     /// # Errors
     /// When it cannot be made durable.
-    pub fn leave_documents(&self, keys: &[Key]) -> io::Result<()> {
+    pub fn leave_documents(&self, documents: &[RemovedDocument]) -> io::Result<()> {
         self.change(|file| {
-            let mut bytes: usize = file.left_documents.iter().map(|key| key.as_str().len()).sum();
-            for key in keys {
+            let mut bytes: usize = file.left_documents.keys().map(|key| key.as_str().len()).sum();
+            for RemovedDocument { key, at } in documents {
+                if let Some(known) = file.left_documents.get_mut(key) {
+                    *known = (*known).max(*at);
+                    continue;
+                }
                 bytes += key.as_str().len();
                 if bytes > MAX_LEFT_DOCUMENT_BYTES {
                     tracing::error!("some lists that were removed stay in the bucket: too many wait for it");
                     return;
                 }
-                file.left_documents.insert(key.clone());
+                file.left_documents.insert(key.clone(), *at);
             }
         })
     }
 
-    /// Documents that are to be removed from the bucket.
-    pub fn left_documents(&self) -> Vec<Key> {
-        self.file.lock().left_documents.iter().cloned().collect()
+    /// At most `limit` documents that are to be removed from the bucket.
+    pub fn left_documents(&self, limit: usize) -> Vec<RemovedDocument> {
+        let file = self.file.lock();
+        let left = file.left_documents.iter().take(limit);
+        left.map(|(key, at)| RemovedDocument { key: key.clone(), at: *at }).collect()
     }
 
-    /// Records that documents were removed from the bucket. Blocks.
+    /// Records that documents were removed from the bucket. One that was removed once more since stays. Blocks.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn remove_left_documents(&self, keys: &[Key]) -> io::Result<()> {
+    pub fn remove_left_documents(&self, documents: &[RemovedDocument]) -> io::Result<()> {
         self.change(|file| {
-            for key in keys {
-                file.left_documents.remove(key);
+            for RemovedDocument { key, at } in documents {
+                if file.left_documents.get(key) == Some(at) {
+                    file.left_documents.remove(key);
+                }
             }
         })
     }
@@ -256,6 +289,16 @@ impl Removals {
         write_json(&self.path, REMOVALS_FILE_MODE, &changed)?;
         *file = changed;
         Ok(())
+    }
+}
+
+impl OwnRemovals {
+    /// Follows this list from its first removal.
+    fn begin_again(&mut self, list: &StoredRemovals) {
+        self.list = Some(list.list);
+        self.done = list.first().saturating_sub(1);
+        self.last_done = None;
+        self.repeated = list.last;
     }
 }
 
@@ -285,100 +328,4 @@ impl StoredRemovals {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn patterns(due: &DueRemovals) -> Vec<&str> {
-        due.removals.iter().map(|(_, removal)| removal.pattern.as_str()).collect()
-    }
-
-    #[test]
-    fn a_removal_is_due_once_on_every_other_mirror_and_never_on_its_own() {
-        let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
-        let [one, other] = [Removals::open(dirs[0].path()), Removals::open(dirs[1].path())];
-        one.record("acme/*", false, Timestamp::now()).expect("recorded");
-        // The process ends before the bucket has it.
-        let one = { Removals::open(dirs[0].path()) };
-        let list = one.merged(None);
-        assert_eq!(one.merged(Some(&list)), list, "what was written is not written again");
-        assert_eq!(patterns(&one.due(&list).expect("due")), [""; 0]);
-        assert_eq!(patterns(&other.due(&list).expect("due")), ["acme/*"]);
-        other.set_done(&list, 1).expect("written");
-        let other = Removals::open(dirs[1].path());
-        assert_eq!(patterns(&other.due(&list).expect("due")), [""; 0]);
-        other.record("b/*", true, Timestamp::now()).expect("recorded");
-        let list = other.merged(Some(&list));
-        assert_eq!((list.last(), patterns(&one.due(&list).expect("due"))), (2, vec!["b/*"]));
-        // The bucket was lost: numbers begin again.
-        other.due(&list).expect("due");
-        other.record("c/*", true, Timestamp::now()).expect("recorded");
-        assert_eq!(patterns(&one.due(&other.merged(None)).expect("due")), ["c/*"]);
-    }
-
-    #[test]
-    fn marks_are_due_in_the_order_of_the_list_on_all_mirrors() {
-        let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
-        let [one, other] = [Removals::open(dirs[0].path()), Removals::open(dirs[1].path())];
-        one.record_mark("a", KeepChange::Keep, Timestamp::now()).expect("recorded");
-        other.record_mark("b", KeepChange::Unkeep, Timestamp::now()).expect("recorded");
-        one.record("c", false, Timestamp::now()).expect("recorded");
-        let list = one.merged(Some(&other.merged(None)));
-        assert_eq!(patterns(&one.due(&list).expect("due")), ["b", "a"]);
-        assert_eq!(patterns(&other.due(&list).expect("due")), ["b", "a", "c"]);
-    }
-
-    #[test]
-    fn a_list_of_a_backup_is_done_again_also_when_it_has_grown_since() {
-        let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
-        let [one, other] = [Removals::open(dirs[0].path()), Removals::open(dirs[1].path())];
-        let add = |list: Option<&StoredRemovals>, pattern: &str| {
-            one.record(pattern, true, Timestamp::now()).expect("recorded");
-            let list = one.merged(list);
-            one.due(&list).expect("due");
-            list
-        };
-        let backup = add(None, "a");
-        let list = add(Some(&backup), "b");
-        other.set_done(&list, 2).expect("written");
-        assert_eq!(patterns(&other.due(&add(Some(&list), "c")).expect("due")), ["c"]);
-        assert_eq!(patterns(&other.due(&backup).expect("due")), ["a"], "it is shorter");
-        other.set_done(&list, 2).expect("written");
-        let grown = add(Some(&add(Some(&backup), "d")), "e");
-        assert_eq!(patterns(&other.due(&grown).expect("due")), ["a", "d", "e"]);
-        let other = Removals::open(dirs[1].path());
-        other.set_done(&grown, 1).expect("written");
-        assert_eq!(patterns(&other.due(&grown).expect("due")), ["d", "e"], "it is persisted");
-    }
-
-    #[test]
-    fn documents_wait_for_the_bucket_across_restarts_and_not_without_a_limit() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let removals = Removals::open(dir.path());
-        let keys = ["a", "b"].map(Key::new);
-        removals.leave_documents(&keys).expect("written");
-        let removals = Removals::open(dir.path());
-        assert_eq!(removals.left_documents(), keys);
-        removals.leave_documents(&[Key::new("x".repeat(MAX_LEFT_DOCUMENT_BYTES))]).expect("written");
-        removals.remove_left_documents(&keys[..1]).expect("written");
-        assert_eq!(removals.left_documents(), keys[1..]);
-    }
-
-    #[test]
-    fn the_list_is_bounded_and_a_mirror_that_was_away_for_too_long_knows_it() {
-        let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
-        let [one, other] = [Removals::open(dirs[0].path()), Removals::open(dirs[1].path())];
-        one.record("a", false, Timestamp::now()).expect("recorded");
-        let mut list = one.merged(None);
-        one.due(&list).expect("due");
-        other.set_done(&list, 1).expect("written");
-        for number in 0..=MAX_REMOVALS {
-            one.record(&format!("p{number}"), false, Timestamp::now()).expect("recorded");
-            list = one.merged(Some(&list));
-            one.due(&list).expect("due");
-        }
-        let due = other.due(&list).expect("due");
-        assert_eq!((list.last(), due.removals.len(), due.has_missed), (MAX_REMOVALS as u64 + 2, MAX_REMOVALS, true));
-        assert_eq!(due.removals[0].0, 3);
-        assert!(one.record(&"x".repeat(MAX_REMOVAL_PATTERN_BYTES + 1), false, Timestamp::now()).is_err());
-    }
-}
+mod tests;

@@ -23,7 +23,8 @@ use crate::{
     archive::ZipFacts,
     blocking::spawn_blocking,
     cache::{
-        Cache, CacheFailure, CacheUsage, DocumentCheck, Integrity, InventoryEntry, RemovedBy, fill_watcher::FillUpdate,
+        Cache, CacheFailure, CacheUsage, DocumentCheck, Integrity, InventoryEntry, RemovedBy, RemovedDocument,
+        fill_watcher::FillUpdate,
     },
     entry::{Digest, Key, Pin},
     origin::{FetchError, Missing},
@@ -85,6 +86,9 @@ pub struct StoredCounts {
 
 /// Pinned keys that are read at once where pins are forgotten.
 const FORGOTTEN_KEYS_STEP: usize = 4096;
+
+/// Documents that were left in the bucket and are removed at once.
+const LEFT_DOCUMENTS_STEP: usize = 500;
 
 /// Administration of stored archives and documents.
 pub struct Inventory {
@@ -279,25 +283,50 @@ impl Inventory {
             && let Err(error) = bucket.remove_documents(keys).await
         {
             tracing::warn!(%error, "lists that were removed are removed from the bucket later");
-            let keys = keys.to_vec();
-            spawn_blocking(move || removals.leave_documents(&keys)).await??;
+            let at = self.cache.clock().now();
+            let left: Vec<_> = keys.iter().map(|key| RemovedDocument { key: key.clone(), at }).collect();
+            spawn_blocking(move || removals.leave_documents(&left)).await??;
         }
         self.cache.document_tiers().remove_all(keys).await
     }
 
-    /// Removes the documents that could not be removed from the bucket, and what a request has taken from it since.
+    /// Removes documents that were removed on another mirror at this time, in the bucket too, at once or when it can be used.
+    /// Those that were fetched, confirmed or imported later stay.
     ///
     /// # Errors
-    /// When the bucket cannot be asked, or the disk cannot be written: they are tried again by the next call.
+    /// As [`Inventory::remove_documents`].
+    pub(super) async fn remove_documents_until(&self, keys: Vec<Key>, at: Timestamp) -> io::Result<()> {
+        let documents: Vec<_> = keys.into_iter().map(|key| RemovedDocument { key, at }).collect();
+        if let Some((bucket, removals)) = self.cache.bucket().zip(self.cache.removals().cloned()) {
+            match bucket.remove_documents_until(&documents).await {
+                Ok(removed) => self.cache.document_tiers().remove_same(&removed).await?,
+                Err(error) => {
+                    tracing::warn!(%error, "lists that were removed are removed from the bucket later");
+                    let documents = documents.clone();
+                    spawn_blocking(move || removals.leave_documents(&documents)).await??;
+                }
+            }
+        }
+        self.cache.document_tiers().remove_until(&documents).await
+    }
+
+    /// Removes the documents that could not be removed from the bucket, and what a request has taken from it since. Those that
+    /// were written there later stay.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked, or the disk cannot be written: those that are left are tried again by the next call.
     pub(crate) async fn remove_left_documents(&self) -> io::Result<()> {
         let Some((bucket, removals)) = self.cache.bucket().zip(self.cache.removals().cloned()) else { return Ok(()) };
-        let keys = removals.left_documents();
-        if keys.is_empty() {
-            return Ok(());
+        loop {
+            let documents = removals.left_documents(LEFT_DOCUMENTS_STEP);
+            if documents.is_empty() {
+                return Ok(());
+            }
+            let removed = bucket.remove_documents_until(&documents).await.map_err(io::Error::other)?;
+            self.cache.document_tiers().remove_same(&removed).await?;
+            let removals = removals.clone();
+            spawn_blocking(move || removals.remove_left_documents(&documents)).await??;
         }
-        bucket.remove_documents(&keys).await.map_err(io::Error::other)?;
-        self.cache.document_tiers().remove_all(&keys).await?;
-        spawn_blocking(move || removals.remove_left_documents(&keys)).await?
     }
 
     /// Removes the marks of keys under which nothing is stored.

@@ -14,9 +14,10 @@ use crate::{
 };
 
 impl Removal {
-    /// Marks what is stored under the pattern; or removes it, its lists and, where that was asked, its pins. Zips that were
-    /// stored and pins that were first seen later stay as they are; zips only where they were stored after `looked_at`, too, a
-    /// time before the removal by this mirror's clock: the other one's may be slow, or this one fast. May be repeated.
+    /// Marks what is stored under the pattern; or removes it, its lists and, where that was asked, its pins. Zips and
+    /// lists that were stored and pins that were first seen later stay as they are; zips and lists only where they were stored
+    /// after `looked_at`, too, a time before the removal by this mirror's clock: the other one's may be slow, or this one fast.
+    /// May be repeated.
     ///
     /// # Errors
     /// When something cannot be removed, or the bucket cannot be asked about pins.
@@ -40,12 +41,11 @@ impl Removal {
             pins = inventory.forget_pins(&selected.selection, &HashSet::new(), Some(by)).await?;
         }
         let documents = inventory.document_keys(&selected.selection).await?;
-        inventory.remove_documents(&documents).await?;
+        inventory.remove_documents_until(documents, until).await?;
         tracing::info!(
             pattern = self.pattern,
             zips,
             pins,
-            documents = documents.len(),
             "what an operator has removed on another mirror is removed here"
         );
         Ok(())

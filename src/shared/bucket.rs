@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream::BoxStream};
 use http::{Method, StatusCode};
-use jiff::{Timestamp, fmt::rfc2822};
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
 use reqwest::{Body, Certificate, Response, redirect::Policy};
 use rusty_s3::{Credentials, S3Action, UrlStyle};
 use tokio::time::timeout;
@@ -115,6 +115,15 @@ pub(super) struct SmallObject {
     pub(super) modified_at: Option<Timestamp>,
     /// When the service answered, by its clock.
     pub(super) answered_at: Option<Timestamp>,
+}
+
+impl SmallObject {
+    /// When it was written at the earliest, by the clock that said `now` before it was read; `None` where the service does not
+    /// say it. Services date by the second.
+    pub(super) fn written_after(&self, now: Timestamp) -> Option<Timestamp> {
+        let age = self.answered_at?.duration_since(self.modified_at?).max(SignedDuration::ZERO);
+        now.saturating_sub(age.saturating_add(SignedDuration::from_secs(1))).ok()
+    }
 }
 
 /// A large object that is being read.

@@ -72,6 +72,33 @@ impl SharedDocuments {
         self.bucket.delete(&ObjectName::document(key)).await
     }
 
+    /// Deletes a document that was written at this time at the latest, by the clock that says `now`. Returns its meta where it
+    /// was deleted and could be read.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked.
+    pub async fn remove_until(
+        &self,
+        key: &Key,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Option<Arc<DocumentMeta>>, BucketError> {
+        let document = match self.find(key, now).await {
+            Ok(BucketDocument { object: None, .. }) => return Ok(None),
+            Ok(BucketDocument { object: Some((object, _)), .. })
+                if object.written_after(now).is_some_and(|written| written > until) =>
+            {
+                return Ok(None);
+            }
+            Ok(found) => found.document,
+            // It is too large to be read.
+            Err(BucketError::Damaged) => None,
+            Err(error) => return Err(error),
+        };
+        self.remove(key).await?;
+        Ok(document.map(|document| document.meta))
+    }
+
     /// Writes a document in place of what was found, unless another mirror has written one since.
     ///
     /// # Errors

@@ -1,21 +1,25 @@
 //! What an operator removes on one mirror of a bucket is removed on the others.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use http::Method;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use srm_mirror::entry::Key;
+use tempfile::TempDir;
 
 use crate::{
-    bucket::TestBucket,
+    bucket::{BucketFault, BucketGate, TestBucket},
     forge::{Forge, Lengths},
     mirror::{Mirror, setup},
     process::Launch,
     shared_bucket::{first_node, node, some_forge, uploaded},
     zips::{ZIP, blobs, eventually, forge, pins, sha256, zip_requests},
 };
+
+#[path = "removals/lists.rs"]
+mod lists;
 
 const LIST: &str = "/devsapp/fc3/releases";
 /// The list of removals in the bucket.
@@ -47,16 +51,30 @@ pub fn tell(bucket: &TestBucket, pattern: &str, at: Timestamp) {
 
 /// As [`tell`], with the number of the removal.
 fn tell_next(bucket: &TestBucket, number: u64, pattern: &str, at: Timestamp) {
-    let removal = json!({"pattern": pattern, "forget": true, "at": at, "by": "b".repeat(64)});
+    tell_removal(bucket, number, json!({"pattern": pattern, "forget": true, "at": at}));
+}
+
+/// As [`tell_next`], for anything that the list can have.
+fn tell_removal(bucket: &TestBucket, number: u64, mut removal: Value) {
+    removal["by"] = "b".repeat(64).into();
     let list = json!({"list": "a".repeat(64), "last": number, "removals": [removal]});
     bucket.overwrite(REMOVALS, list.to_string());
 }
 
-/// Waits until a mirror has done this many removals of the list.
+/// A mirror's own file on removals.
+fn own_file(dir: &Path) -> Value {
+    let text = std::fs::read_to_string(dir.join("removals.json")).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+/// Waits until the mirror over a directory has done this many removals of the list.
+async fn done_in(dir: &Path, number: u64) {
+    eventually("the removals are done", || own_file(dir)["done"] == number).await;
+}
+
+/// As [`done_in`].
 pub async fn done(mirror: &Mirror, number: u64) {
-    let record = || std::fs::read_to_string(mirror.dir().join("removals.json")).unwrap_or_default();
-    let done = || serde_json::from_str::<Value>(&record()).is_ok_and(|record| record["done"] == number);
-    eventually("the removals are done", done).await;
+    done_in(mirror.dir(), number).await;
 }
 
 /// Waits until a mirror that has asked for a list has put it in the bucket.
@@ -131,8 +149,7 @@ async fn a_removal_spreads_after_a_failure_of_the_bucket_and_a_restart() {
     eventually("told", || bucket.names("state").contains(&"state/removals.json".to_owned())).await;
     // The other one was away.
     let second = node(&forge, &bucket).start_in(second_dir.path()).await;
-    let record = || std::fs::read_to_string(second_dir.path().join("removals.json")).unwrap_or_default();
-    eventually("removed on the other one, and recorded", || record().contains("\"done\": 1")).await;
+    done_in(second_dir.path(), 1).await;
     assert_eq!(blobs(second_dir.path()), 0);
     assert_eq!(second.get(ZIP).await.status, 200);
     eventually("stored again", || blobs(second_dir.path()) == 1).await;
@@ -274,16 +291,21 @@ async fn lists_are_removed_from_a_bucket_that_was_down_when_its_service_is_back(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn removals_that_follow_a_restored_backup_of_the_bucket_are_done() {
+async fn removals_that_follow_a_restored_backup_of_the_bucket_are_done_and_earlier_ones_remove_nothing_later() {
     let bucket = TestBucket::scripted().await;
     let forge = some_forge().await;
     let [first, second] = two_mirrors(&forge, &bucket).await;
-    remove(&first, "acme/one", false).await;
+    remove(&first, "devsapp/fc3", false).await;
     done(&second, 1).await;
+    assert_eq!(second.get(ZIP).await.status, 200);
+    eventually("stored again", || blobs(second.dir()) == 1).await;
     let backup = bucket.object(REMOVALS).expect("a list");
     remove(&first, "acme/two", false).await;
     done(&second, 2).await;
     bucket.overwrite(REMOVALS, backup);
+    remove(&first, "acme/three", false).await;
+    eventually("done", || own_file(second.dir())["last_done"]["pattern"] == "acme/three").await;
+    assert_eq!(blobs(second.dir()), 1, "it was stored after its removal");
     remove(&first, "devsapp/fc3", false).await;
     eventually("removed", || blobs(second.dir()) == 0).await;
 }
@@ -382,8 +404,7 @@ async fn all_mirrors_end_with_the_last_mark_of_the_bucket_also_where_it_was_down
     // Its mark, which is older, comes into the list later.
     let first = node(&forge, &bucket).start_in(first_dir.path()).await;
     crate::eventually::eventually("kept on both", async || is_kept(&first).await && is_kept(&second).await).await;
-    let record = || std::fs::read_to_string(first_dir.path().join("removals.json")).unwrap_or_default();
-    eventually("all is done", || record().contains("\"done\": 2")).await;
+    done_in(first_dir.path(), 2).await;
     assert!(is_kept(&first).await && is_kept(&second).await);
 }
 
@@ -393,9 +414,7 @@ async fn a_mark_that_is_told_later_keeps_nothing_that_was_stored_after_it() {
     let forge = some_forge().await;
     let marked_at = Timestamp::now();
     let mirror = first_node(&forge, &bucket).await;
-    let mark = json!({"pattern": "*", "forget": false, "at": marked_at, "by": "b".repeat(64), "mark": "keep"});
-    let list = json!({"list": "a".repeat(64), "last": 1, "removals": [mark]});
-    bucket.overwrite(REMOVALS, list.to_string());
+    tell_removal(&bucket, 1, json!({"pattern": "*", "forget": false, "at": marked_at, "mark": "keep"}));
     done(&mirror, 1).await;
     assert!(!is_kept(&mirror).await);
 }

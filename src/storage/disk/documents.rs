@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, io, sync::Arc};
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tracing::warn;
 
@@ -59,6 +60,15 @@ impl DiskDocuments {
         let store = Arc::clone(&self.store);
         let key = key.clone();
         blocking(move || store.check(&key)).await
+    }
+
+    /// When the document of a key was stored, by its file; `None` where there is none.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn stored_at(&self, key: &Key) -> io::Result<Option<Timestamp>> {
+        let path = self.store.layout.document(&document_id(key));
+        blocking(move || document_file::written_at(&path)).await
     }
 
     /// Stores a document, replacing an earlier one; durable when it returns.

@@ -1,0 +1,101 @@
+//! Lists that are removed, and those of later that stay.
+
+use super::*;
+
+/// True when the mirror has the list on its disk.
+async fn has_list(mirror: &Mirror) -> bool {
+    let keys = mirror.cache.disk().documents().keys().await.expect("readable");
+    keys.contains(&Key::new("github/devsapp/fc3/releases"))
+}
+
+/// A mirror that has stored something, and reads the removals when the gate is opened.
+async fn late_reader(forge: &Forge, bucket: &TestBucket) -> (Mirror, TempDir, BucketGate) {
+    let dir = first_node(forge, bucket).await.stop().await.expect("its directory");
+    let gate = bucket.gate(Method::GET, REMOVALS);
+    let mirror = node(forge, bucket).start_in(dir.path()).await;
+    gate.reached().await;
+    (mirror, dir, gate)
+}
+
+/// A time before what is done next, also by the dates of a service, which are of whole seconds.
+fn some_seconds_ago() -> Timestamp {
+    Timestamp::now() - Duration::from_secs(10)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_fetched_after_a_removal_stays_where_the_removal_is_read_later() {
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let (mirror, dir, gate) = late_reader(&forge, &bucket).await;
+    in_bucket(&mirror, &bucket).await;
+    tell(&bucket, "devsapp/fc3", some_seconds_ago());
+    gate.open();
+    done_in(dir.path(), 1).await;
+    assert!(has_list(&mirror).await && bucket.object(RELEASES).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_imported_after_a_removal_stays_where_the_removal_is_read_later() {
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let alone = setup(&forge).start().await;
+    assert_eq!(alone.get(LIST).await.status, 200);
+    let key = Key::new("github/devsapp/fc3/releases");
+    let document = alone.cache.document_tiers().peek(&key).await.expect("stored");
+    let mut meta = serde_json::to_value(&*document.meta).expect("JSON");
+    // It was confirmed long before the removal.
+    meta["validated_at"] = "2026-01-01T00:00:00Z".into();
+    let body = std::str::from_utf8(&document.body).expect("JSON");
+    let (mirror, dir, gate) = late_reader(&forge, &bucket).await;
+    mirror.admin(dir.path(), "import/document", json!({"key": key, "meta": meta, "body": body})).await;
+    assert!(has_list(&mirror).await && bucket.object(RELEASES).is_some());
+    tell(&bucket, "devsapp/fc3", some_seconds_ago());
+    gate.open();
+    done_in(dir.path(), 1).await;
+    assert!(has_list(&mirror).await && bucket.object(RELEASES).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_fetched_after_its_removal_stays_when_the_bucket_is_back() {
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let mirror = first_node(&forge, &bucket).await;
+    in_bucket(&mirror, &bucket).await;
+    bucket.script().down();
+    remove(&mirror, "devsapp/fc3", false).await;
+    assert!(!has_list(&mirror).await);
+    assert_eq!(mirror.get(LIST).await.status, 200);
+    assert!(has_list(&mirror).await);
+    bucket.script().up();
+    eventually("the bucket's is removed", || bucket.object(RELEASES).is_none()).await;
+    let is_nothing_left = || own_file(mirror.dir())["left_documents"].as_object().is_some_and(|left| left.is_empty());
+    eventually("nothing is left to do", is_nothing_left).await;
+    assert!(has_list(&mirror).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_that_are_left_in_the_bucket_are_removed_in_steps_and_after_the_removals_of_others() {
+    const LISTS: usize = 1500;
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let mirror = first_node(&forge, &bucket).await;
+    let dir = mirror.stop().await.expect("its directory");
+    let name = |number: usize| format!("github/acme/p{number:04}/releases");
+    for number in 0..LISTS {
+        bucket.overwrite(&format!("documents/{}.json", name(number)), "{}");
+    }
+    let left = (0..LISTS).map(|number| (name(number), json!(Timestamp::now()))).collect::<serde_json::Map<_, _>>();
+    std::fs::write(dir.path().join("removals.json"), json!({"left_documents": left}).to_string()).expect("written");
+    tell(&bucket, "devsapp/fc3", Timestamp::now());
+    // The last one cannot be removed.
+    bucket.fault(Method::DELETE, &format!("documents/{}", name(LISTS - 1)), BucketFault::Status(503));
+    bucket.script().clear_log();
+    let _mirror = node(&forge, &bucket).start_in(dir.path()).await;
+    let left = || own_file(dir.path())["left_documents"].as_object().map_or(LISTS, |left| left.len());
+    eventually("all but the last step is recorded", || left() <= 500).await;
+    let log = bucket.script().log();
+    let first = |folder: &str| log.iter().position(|seen| seen.name.contains(folder)).expect("a request");
+    assert!(first(REMOVALS) < first("documents/"), "the removals of others are read first");
+    bucket.script().clear_faults();
+    eventually("all are removed", || left() == 0 && bucket.names("documents").is_empty()).await;
+}
