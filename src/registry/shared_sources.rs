@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -17,10 +18,17 @@ use crate::{
         BucketError, BucketTier, Cache, LonePins, SetMode, SetSourceError, SourcePlace, SourceRecord, SourceSelection,
         retry_after,
     },
-    entry::RecordedSource,
+    entry::{Key, RecordedSource},
     package::{DialectName, PackageId, PackageName},
     upstream::DocumentAsk,
+    value::bounded_cache::BoundedCache,
 };
+
+/// For how long a name that the bucket has no source of is not looked up there again: requests of names that no upstream has
+/// cost few reads. Whether a source is new is decided when it is recorded.
+const SOURCE_ABSENCE_PERIOD: Duration = Duration::from_secs(1);
+/// Bounds the memory that a flood of unknown names takes.
+const MAX_ABSENT_NAMES: u64 = 10_000;
 
 /// The sources of names among several mirrors over one bucket.
 pub struct SourceSharing {
@@ -28,6 +36,8 @@ pub struct SourceSharing {
     bucket: Arc<BucketTier>,
     /// The names for which the bucket had no room when that was last said.
     no_room: AtomicUsize,
+    /// Names that the bucket has no source of, and until when they are not looked up again, by the uptime of the clock.
+    absent: BoundedCache<Key, Duration>,
 }
 
 /// A source that counts on all mirrors, and the packages that its name leads or led to here.
@@ -64,7 +74,12 @@ impl FoundSource<'_> {
 impl SourceSharing {
     /// `None` without a bucket.
     pub(super) fn new(cache: &Arc<Cache>) -> Option<Self> {
-        Some(Self { bucket: cache.bucket()?.clone(), cache: cache.clone(), no_room: AtomicUsize::new(0) })
+        Some(Self {
+            bucket: cache.bucket()?.clone(),
+            cache: cache.clone(),
+            no_room: AtomicUsize::new(0),
+            absent: BoundedCache::new(MAX_ABSENT_NAMES),
+        })
     }
 
     /// The source that the bucket has for a name that has none here; recorded here then.
@@ -78,12 +93,20 @@ impl SourceSharing {
         dialect: DialectName,
         candidates: usize,
     ) -> Result<Option<Arc<str>>, RegistryError> {
+        let key = Key::new(format!("{}/{}", dialect.as_str(), name.folded()));
+        let began = self.cache.clock().uptime();
+        if self.absent.get(&key).is_some_and(|until| began < until) {
+            return Ok(None);
+        }
         match self.find(name, dialect).await {
             Ok(Some(source)) => match self.write(source.clone(), SourcePlace::Bucket).await? {
                 SourceRecord::Recorded => Ok(Some(source.upstream.into())),
                 SourceRecord::Known(upstream) => Ok(Some(upstream)),
             },
-            Ok(None) => Ok(None),
+            Ok(None) => {
+                self.absent.insert(key, began + SOURCE_ABSENCE_PERIOD);
+                Ok(None)
+            }
             Err(error) => self.check_may_decide(name, candidates, error).map(|()| None),
         }
     }

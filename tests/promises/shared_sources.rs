@@ -303,7 +303,15 @@ async fn a_new_name_costs_one_read_and_one_create_one_read_where_it_is_recorded_
         mirror.get("/github/acme/other/releases").await;
     }
     assert_eq!(costs(), (2, 1));
+    let began = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(first.get("/acme/none/releases").await.status, 404);
+    }
+    let reads = costs().0 - 2;
+    let seconds = usize::try_from(began.elapsed().as_secs()).expect("few");
+    assert!((1..=seconds + 1).contains(&reads), "{reads} in {seconds} s: such a name is read once a second");
+    first.clock.advance(Duration::from_secs(1));
     assert_eq!(first.get("/acme/none/releases").await.status, 404);
-    assert_eq!(costs(), (3, 1), "nothing is recorded of a name that no upstream has");
+    assert_eq!(costs(), (3 + reads, 1), "nothing is recorded of a name that no upstream has");
     assert_eq!((bucket.requests(&Method::PUT, "state/sources"), bucket.object(SET)), (0, None));
 }
