@@ -20,6 +20,7 @@ mod authorize;
 pub(crate) mod bucket_contents;
 pub(crate) mod catalog;
 mod document_policies;
+mod document_removal;
 pub(crate) mod documents;
 mod error;
 pub(crate) mod folders;

@@ -61,7 +61,7 @@ async fn follow_once(
         do_due(running, removals, Arc::new(list), nothing_at, looked_at).await?;
     }
     let registry = running.load().registry.clone();
-    if let Err(error) = registry.inventory().remove_left_documents().await {
+    if let Err(error) = registry.inventory().document_removal().left().await {
         tracing::debug!(%error, "lists that were removed are still in the bucket");
     }
     Ok(())

@@ -13,6 +13,7 @@ use super::{
     RegistryError,
     archive_source::ArchiveSource,
     authorize::Authorizer,
+    document_removal::DocumentRemoval,
     hosting::HostedUpkeep,
     inventory_page::InventoryPage,
     keys::{archive_key, parse_archive_key, parse_document_key},
@@ -21,10 +22,8 @@ use super::{
 use crate::{
     admin_api::{InventoryOrder, RefKind},
     archive::ZipFacts,
-    blocking::spawn_blocking,
     cache::{
-        Cache, CacheFailure, CacheUsage, DocumentCheck, Integrity, InventoryEntry, RemovedBy, RemovedDocument,
-        fill_watcher::FillUpdate,
+        Cache, CacheFailure, CacheUsage, DocumentCheck, Integrity, InventoryEntry, RemovedBy, fill_watcher::FillUpdate,
     },
     entry::{Digest, Key, Pin},
     origin::{FetchError, Missing},
@@ -86,9 +85,6 @@ pub struct StoredCounts {
 
 /// Pinned keys that are read at once where pins are forgotten.
 const FORGOTTEN_KEYS_STEP: usize = 4096;
-
-/// Documents that were left in the bucket and are removed at once.
-const LEFT_DOCUMENTS_STEP: usize = 500;
 
 /// Administration of stored archives and documents.
 pub struct Inventory {
@@ -273,60 +269,17 @@ impl Inventory {
         }
     }
 
-    /// Removes documents, in the bucket too, at once or when it can be used: the next request of each fetches it in full.
-    ///
-    /// # Errors
-    /// The first one, when a document cannot be removed from disk; the others are removed all the same.
-    pub async fn remove_documents(&self, keys: &[Key]) -> io::Result<()> {
-        if let Some((bucket, removals)) = self.cache.bucket().zip(self.cache.removals().cloned())
-            // First, or a request in between takes it from there.
-            && let Err(error) = bucket.remove_documents(keys).await
-        {
-            tracing::warn!(%error, "lists that were removed are removed from the bucket later");
-            let at = self.cache.clock().now();
-            let left: Vec<_> = keys.iter().map(|key| RemovedDocument { key: key.clone(), at }).collect();
-            spawn_blocking(move || removals.leave_documents(&left)).await??;
-        }
-        self.cache.document_tiers().remove_all(keys).await
+    /// Removes documents.
+    pub(crate) fn document_removal(&self) -> DocumentRemoval<'_> {
+        DocumentRemoval::new(&self.cache)
     }
 
-    /// Removes documents that were removed on another mirror at this time, in the bucket too, at once or when it can be used.
-    /// Those that were fetched, confirmed or imported later stay.
-    ///
-    /// # Errors
-    /// As [`Inventory::remove_documents`].
-    pub(super) async fn remove_documents_until(&self, keys: Vec<Key>, at: Timestamp) -> io::Result<()> {
-        let documents: Vec<_> = keys.into_iter().map(|key| RemovedDocument { key, at }).collect();
-        if let Some((bucket, removals)) = self.cache.bucket().zip(self.cache.removals().cloned()) {
-            match bucket.remove_documents_until(&documents).await {
-                Ok(removed) => self.cache.document_tiers().remove_same(&removed).await?,
-                Err(error) => {
-                    tracing::warn!(%error, "lists that were removed are removed from the bucket later");
-                    let documents = documents.clone();
-                    spawn_blocking(move || removals.leave_documents(&documents)).await??;
-                }
-            }
+    /// Those of these blobs that were stored after this time.
+    pub(super) async fn blobs_written_after(&self, blobs: Vec<Digest>, at: Timestamp) -> io::Result<HashSet<Digest>> {
+        if blobs.is_empty() {
+            return Ok(HashSet::new());
         }
-        self.cache.document_tiers().remove_until(&documents).await
-    }
-
-    /// Removes the documents that could not be removed from the bucket, and what a request has taken from it since. Those that
-    /// were written there later stay.
-    ///
-    /// # Errors
-    /// When the bucket cannot be asked, or the disk cannot be written: those that are left are tried again by the next call.
-    pub(crate) async fn remove_left_documents(&self) -> io::Result<()> {
-        let Some((bucket, removals)) = self.cache.bucket().zip(self.cache.removals().cloned()) else { return Ok(()) };
-        loop {
-            let documents = removals.left_documents(LEFT_DOCUMENTS_STEP);
-            if documents.is_empty() {
-                return Ok(());
-            }
-            let removed = bucket.remove_documents_until(&documents).await.map_err(io::Error::other)?;
-            self.cache.document_tiers().remove_same(&removed).await?;
-            let removals = removals.clone();
-            spawn_blocking(move || removals.remove_left_documents(&documents)).await??;
-        }
+        self.cache.disk().inventory().written_after(blobs, at).await
     }
 
     /// Removes the marks of keys under which nothing is stored.

@@ -18,7 +18,7 @@ fn moving(setup: Setup, upstream: &str, patterns: &[&str]) -> Setup {
     setup.with(|config: &mut Config| config.upstreams.get_mut(upstream).expect("a default").moving = patterns)
 }
 
-async fn revisions(mirror: &Mirror) -> usize {
+pub async fn revisions(mirror: &Mirror) -> usize {
     mirror.cache.archive_tiers().revisions(REVISIONS).await.expect("readable").len()
 }
 

@@ -8,7 +8,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::entry::{Digest, Document, DocumentMeta, Key};
@@ -35,16 +34,6 @@ pub(super) fn header(key: &Key, document: &Document) -> io::Result<Vec<u8>> {
 pub(super) fn read(path: &Path) -> io::Result<Option<Bytes>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes.into())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// When a document file was written; `None` if it does not exist.
-pub(super) fn written_at(path: &Path) -> io::Result<Option<Timestamp>> {
-    match fs::metadata(path).and_then(|found| found.modified()) {
-        // A date that cannot be expressed counts as old.
-        Ok(written_at) => Ok(Timestamp::try_from(written_at).ok()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -68,7 +68,7 @@ impl DiskDocuments {
     /// When the file cannot be read.
     pub async fn stored_at(&self, key: &Key) -> io::Result<Option<Timestamp>> {
         let path = self.store.layout.document(&document_id(key));
-        blocking(move || document_file::written_at(&path)).await
+        blocking(move || stage::written_at(&path)).await
     }
 
     /// Stores a document, replacing an earlier one; durable when it returns.

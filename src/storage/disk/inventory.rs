@@ -1,7 +1,7 @@
 //! Administration of stored archives: list, keep, check, clean up.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     io,
     ops::RangeInclusive,
     sync::Arc,
@@ -19,6 +19,7 @@ use super::{
     pending_updates::PendingUpdates,
     pins::PinStore,
     repair::Integrity,
+    stage,
 };
 use crate::{
     entry::{Digest, Key, Meta},
@@ -158,6 +159,24 @@ impl<'a> DiskInventory<'a> {
             let mut entries = Vec::new();
             listing.read(&keys, |entry| entries.push(entry))?;
             Ok(entries)
+        })
+        .await
+    }
+
+    /// Those of these blobs whose files were written after this time, whatever the metadata of their keys say.
+    ///
+    /// # Errors
+    /// When the date of a file cannot be read.
+    pub async fn written_after(&self, blobs: Vec<Digest>, at: Timestamp) -> io::Result<HashSet<Digest>> {
+        let layout = Arc::clone(&self.disk.layout);
+        blocking(move || {
+            let mut after = HashSet::new();
+            for digest in blobs {
+                if stage::written_at(&layout.blob(&digest))?.is_some_and(|written| written > at) {
+                    after.insert(digest);
+                }
+            }
+            Ok(after)
         })
         .await
     }

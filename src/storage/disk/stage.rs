@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use jiff::Timestamp;
+
 /// A durable file that does not have its final name yet; dropping it removes the file.
 #[derive(Debug)]
 pub(super) struct StagedFile {
@@ -86,5 +88,14 @@ pub(super) fn remove_file(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
+    }
+}
+
+/// When a file was written; `None` if it does not exist, or has a date that cannot be expressed.
+pub(super) fn written_at(path: &Path) -> io::Result<Option<Timestamp>> {
+    match fs::metadata(path).and_then(|found| found.modified()) {
+        Ok(written_at) => Ok(Timestamp::try_from(written_at).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }

@@ -1,6 +1,7 @@
-//! Lists that are removed, and those of later that stay.
+//! Lists and revisions that are removed, and those of later that stay.
 
 use super::*;
+use crate::{bundles::import, cache_ops::cache, moving_versions::revisions};
 
 /// True when the mirror has the list on its disk.
 async fn has_list(mirror: &Mirror) -> bool {
@@ -53,6 +54,32 @@ async fn a_list_that_is_imported_after_a_removal_stays_where_the_removal_is_read
     gate.open();
     done_in(dir.path(), 1).await;
     assert!(has_list(&mirror).await && bucket.object(RELEASES).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revision_that_is_imported_after_a_removal_stays_where_the_removal_is_read_later() {
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    forge.registry().component("fc3").version("dev");
+    let alone = setup(&forge).start().await;
+    assert_eq!(alone.get("/official/fc3/flat/dev").await.status, 200);
+    eventually("stored", || blobs(alone.dir()) == 1).await;
+    let from = alone.stop().await.expect("its directory");
+    let bundle = from.path().join("bundle.tar");
+    let exported = cache(from.path(), &["export", bundle.to_str().expect("text")]).await;
+    assert_eq!(exported.status.code(), Some(0));
+    let removed_at = Timestamp::now();
+    let (mirror, dir, gate) = late_reader(&forge, &bucket).await;
+    // It keeps the date of when it was fetched.
+    let (code, said) = import(dir.path(), &bundle, &[]).await;
+    assert!(code == Some(0) && revisions(&mirror).await == 1, "{said}");
+    tell(&bucket, "official:fc3", removed_at);
+    gate.open();
+    done_in(dir.path(), 1).await;
+    assert_eq!(revisions(&mirror).await, 1);
+    tell_next(&bucket, 2, "official:fc3", Timestamp::now());
+    done_in(dir.path(), 2).await;
+    assert_eq!(revisions(&mirror).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
