@@ -228,3 +228,17 @@ async fn take_over(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_that_is_left_alone_is_not_asked_before_its_pause_ends() {
+        let paused = |seconds| {
+            let retry_after = Duration::from_secs(seconds);
+            SourceSharingError::from(BucketError::Paused { retry_after }).retry_after()
+        };
+        assert_eq!((paused(30), paused(1)), (Duration::from_secs(30), SHARING_PAUSE));
+    }
+}

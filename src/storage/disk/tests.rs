@@ -26,6 +26,7 @@ mod reads;
 mod removal;
 mod scale;
 mod skipping;
+mod sources;
 mod space;
 
 /// A cache directory and the open tier over it.
