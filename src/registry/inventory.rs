@@ -16,7 +16,7 @@ use super::{
     document_removal::DocumentRemoval,
     hosting::HostedUpkeep,
     inventory_page::InventoryPage,
-    keys::{archive_key, parse_archive_key, parse_document_key},
+    keys::{archive_key, is_pinned_key, parse_archive_key, parse_document_key},
     package_documents::PackageDocuments,
 };
 use crate::{
@@ -274,8 +274,15 @@ impl Inventory {
         DocumentRemoval::new(&self.cache)
     }
 
-    /// Those of these blobs that were stored after this time.
-    pub(super) async fn blobs_written_after(&self, blobs: Vec<Digest>, at: Timestamp) -> io::Result<HashSet<Digest>> {
+    /// The blobs of revisions among these zips that were stored after this time: an imported one has the date of when it was
+    /// fetched elsewhere.
+    pub(super) async fn revisions_written_after(
+        &self,
+        entries: &[InventoryEntry],
+        at: Timestamp,
+    ) -> io::Result<HashSet<Digest>> {
+        let revisions = entries.iter().filter(|entry| !is_pinned_key(&entry.key));
+        let blobs: Vec<_> = revisions.map(|entry| entry.digest).collect();
         if blobs.is_empty() {
             return Ok(HashSet::new());
         }

@@ -62,14 +62,17 @@ impl Removal {
         let inventory = registry.inventory();
         let kept = mark == KeepChange::Keep;
         let until = if kept { until } else { Timestamp::MAX };
-        let add = move |keys: &mut Vec<Key>, entry: InventoryEntry| {
+        let add = move |entries: &mut Vec<InventoryEntry>, entry: InventoryEntry| {
             if entry.kept != kept && entry.stored_at <= until {
-                keys.push(entry.key);
+                entries.push(entry);
             }
         };
         let mut marked = 0;
         for shard in ALL_SHARDS {
-            let keys = inventory.fold(shard..=shard, selection, Vec::new(), add).await?;
+            let entries = inventory.fold(shard..=shard, selection, Vec::new(), add).await?;
+            let later = inventory.revisions_written_after(&entries, until).await?;
+            let stored_before = entries.into_iter().filter(|entry| !later.contains(&entry.digest));
+            let keys: Vec<Key> = stored_before.map(|entry| entry.key).collect();
             marked += inventory.keep(keys, kept).await?;
         }
         if !kept {

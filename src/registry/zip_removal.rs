@@ -8,10 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{
-    inventory::{ALL_SHARDS, Inventory, Selection},
-    keys::is_pinned_key,
-};
+use super::inventory::{ALL_SHARDS, Inventory, Selection};
 use crate::{cache::InventoryEntry, entry::Key};
 
 /// Zips that are removed at once, where so many are selected.
@@ -69,9 +66,7 @@ impl Inventory {
             let entries = self.fold(shard..=shard, &selected.selection, Vec::new(), Vec::push).await;
             let mut entries = entries.map_err(ZipRemovalError::Index)?;
             entries.retain(|entry| selected.contain(entry));
-            // An imported revision has the date of when it was fetched elsewhere.
-            let revisions = entries.iter().filter(|entry| !is_pinned_key(&entry.key)).map(|entry| entry.digest);
-            let imported = self.blobs_written_after(revisions.collect(), selected.planned_at).await;
+            let imported = self.revisions_written_after(&entries, selected.planned_at).await;
             let imported = imported.map_err(ZipRemovalError::Disk)?;
             let is_newer =
                 |entry: &mut InventoryEntry| entry.stored_at > selected.planned_at || imported.contains(&entry.digest);

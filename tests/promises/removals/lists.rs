@@ -1,5 +1,7 @@
 //! Lists and revisions that are removed, and those of later that stay.
 
+use std::path::PathBuf;
+
 use super::*;
 use crate::{bundles::import, cache_ops::cache, moving_versions::revisions};
 
@@ -16,6 +18,19 @@ async fn late_reader(forge: &Forge, bucket: &TestBucket) -> (Mirror, TempDir, Bu
     let mirror = node(forge, bucket).start_in(dir.path()).await;
     gate.reached().await;
     (mirror, dir, gate)
+}
+
+/// A bundle of one revision of a moving version.
+async fn bundle_of_revision(forge: &Forge) -> (TempDir, PathBuf) {
+    forge.registry().component("fc3").version("dev");
+    let alone = setup(forge).start().await;
+    assert_eq!(alone.get("/official/fc3/flat/dev").await.status, 200);
+    eventually("stored", || blobs(alone.dir()) == 1).await;
+    let from = alone.stop().await.expect("its directory");
+    let bundle = from.path().join("bundle.tar");
+    let exported = cache(from.path(), &["export", bundle.to_str().expect("text")]).await;
+    assert_eq!(exported.status.code(), Some(0));
+    (from, bundle)
 }
 
 /// A time before what is done next, also by the dates of a service, which are of whole seconds.
@@ -60,14 +75,7 @@ async fn a_list_that_is_imported_after_a_removal_stays_where_the_removal_is_read
 async fn a_revision_that_is_imported_after_a_removal_stays_where_the_removal_is_read_later() {
     let bucket = TestBucket::scripted().await;
     let forge = some_forge().await;
-    forge.registry().component("fc3").version("dev");
-    let alone = setup(&forge).start().await;
-    assert_eq!(alone.get("/official/fc3/flat/dev").await.status, 200);
-    eventually("stored", || blobs(alone.dir()) == 1).await;
-    let from = alone.stop().await.expect("its directory");
-    let bundle = from.path().join("bundle.tar");
-    let exported = cache(from.path(), &["export", bundle.to_str().expect("text")]).await;
-    assert_eq!(exported.status.code(), Some(0));
+    let (_from, bundle) = bundle_of_revision(&forge).await;
     let removed_at = Timestamp::now();
     let (mirror, dir, gate) = late_reader(&forge, &bucket).await;
     // It keeps the date of when it was fetched.
@@ -80,6 +88,33 @@ async fn a_revision_that_is_imported_after_a_removal_stays_where_the_removal_is_
     tell_next(&bucket, 2, "official:fc3", Timestamp::now());
     done_in(dir.path(), 2).await;
     assert_eq!(revisions(&mirror).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revision_that_is_imported_after_a_mark_is_not_kept_where_the_mark_is_read_later() {
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let (_from, bundle) = bundle_of_revision(&forge).await;
+    let marked_at = Timestamp::now();
+    let (mirror, dir, gate) = late_reader(&forge, &bucket).await;
+    let (code, said) = import(dir.path(), &bundle, &[]).await;
+    assert!(code == Some(0) && revisions(&mirror).await == 1, "{said}");
+    let is_kept = async || {
+        let rows = mirror.admin(dir.path(), "stock", json!({"pattern": "official:fc3"})).await;
+        rows.iter().filter(|row| row["kept"] == true).count() == 1
+    };
+    let keep = |at: Timestamp| json!({"pattern": "official:fc3", "forget": false, "at": at, "mark": "keep"});
+    tell_removal(&bucket, 1, keep(marked_at));
+    gate.open();
+    done_in(dir.path(), 1).await;
+    assert!(!is_kept().await);
+    tell_removal(&bucket, 2, keep(Timestamp::now()));
+    done_in(dir.path(), 2).await;
+    assert!(is_kept().await);
+    let unkeep = json!({"pattern": "official:fc3", "forget": false, "at": Timestamp::now(), "mark": "unkeep"});
+    tell_removal(&bucket, 3, unkeep);
+    done_in(dir.path(), 3).await;
+    assert!(!is_kept().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
