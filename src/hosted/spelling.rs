@@ -20,7 +20,7 @@ struct NameSpelling {
 /// Takes a spelling for a package without any version.
 ///
 /// # Errors
-/// `OtherCase` where another publication was first, also when it failed afterwards.
+/// `OtherSpelling` where another publication was first, also when it failed afterwards.
 pub(super) fn take_spelling(primary: &Primary, name: &str) -> Result<(), PublishRefusal> {
     let folded = name.to_ascii_lowercase();
     let object = format!("hosted/names/{folded}.json");
@@ -31,7 +31,7 @@ pub(super) fn take_spelling(primary: &Primary, name: &str) -> Result<(), Publish
     let found = primary.objects.read(&object)?.ok_or(CONTENDED)?;
     match serde_json::from_slice::<NameSpelling>(&found.bytes) {
         Ok(first) if first.name == name => Ok(()),
-        Ok(first) if first.name.eq_ignore_ascii_case(name) => Err(PublishRefusal::OtherCase(first.name)),
+        Ok(first) if first.name.eq_ignore_ascii_case(name) => Err(PublishRefusal::OtherSpelling(first.name)),
         _ => {
             // Nothing else repairs it, and the package could never be published.
             tracing::error!(%object, "the spelling of a package's name in the shared bucket is damaged, and ignored");

@@ -76,6 +76,9 @@ pub(crate) enum PublishRefusal {
     /// The package exists in another spelling.
     #[error("is published as {0}; names differ in more than case")]
     OtherCase(String),
+    /// The first publication of the package, which may have failed, was in another spelling.
+    #[error("is taken in the spelling {0}; names differ in more than case")]
+    OtherSpelling(String),
     /// Its record or its zip cannot be read.
     #[error("is in the store, and cannot be read")]
     Unreadable,

@@ -319,7 +319,8 @@ async fn of_two_spellings_of_a_new_name_that_two_nodes_publish_at_once_one_wins(
     let (_, other) = join(a.publish("Acme-X", "1.0.0"), other_spelling).await;
     assert_eq!(other.status, 409, "{other:?}");
     assert!(
-        String::from_utf8_lossy(&other.body).contains("is published as Acme-X; names differ in more than case"),
+        String::from_utf8_lossy(&other.body)
+            .contains("is taken in the spelling Acme-X; names differ in more than case"),
         "{other:?}"
     );
     b.publish("Acme-X", "1.1.0").await;

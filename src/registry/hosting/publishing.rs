@@ -87,7 +87,9 @@ impl PublishingError {
     /// The reason as one sentence for the publisher, without the system's text.
     pub(crate) fn sentence(&self) -> String {
         match self {
-            Self::Refused(PublishRefusal::OtherCase(_)) => format!("this package {self}"),
+            Self::Refused(PublishRefusal::OtherCase(_) | PublishRefusal::OtherSpelling(_)) => {
+                format!("this package {self}")
+            }
             Self::Refused(PublishRefusal::Upload(UploadError::Full(_)) | PublishRefusal::Unavailable(_)) => {
                 self.to_string()
             }

@@ -171,7 +171,7 @@ impl From<PublishingError> for PublishFailure {
             PublishingError::Refused(refusal) => match refusal {
                 PublishRefusal::Taken(_) | PublishRefusal::NotAbove(_) => conflict(FailureCode::VersionExists),
                 PublishRefusal::Deleted(_) => conflict(FailureCode::VersionDeleted),
-                PublishRefusal::OtherCase(_) => Self::taken(&sentence),
+                PublishRefusal::OtherCase(_) | PublishRefusal::OtherSpelling(_) => Self::taken(&sentence),
                 PublishRefusal::Unreadable => conflict(FailureCode::VersionExists),
                 PublishRefusal::Upload(UploadError::Full(_)) => unavailable(FailureCode::NoRoom),
                 PublishRefusal::Upload(UploadError::Io(error)) => Self::storage(&error),
