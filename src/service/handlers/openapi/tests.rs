@@ -16,11 +16,13 @@ use crate::{
         AdminRequest, BlockVersions, CheckDocument, CollectGarbage, CountHosted, CreateToken, ExportArchives,
         ExportHosted, FailureCode, GetFirstSeen, GetStoredState, ImportArchive, ImportDocument, ImportSource,
         KeepArchives, ListArchives, ListBlocks, ListFailedPublications, ListPins, ListTokens, PATH_PREFIX, Ping,
-        PlanImport, PruneHosted, PushArchives, ReadArchive, ReadStats, ReadStatus, ReloadConfig, RemoveArchives,
-        RevokeToken, RotateSigningKey, SetRoute, ShowRoute, UnblockVersions, UnyankVersion, VerifyArchives,
-        VerifyHosted, WarmArchive, WarmLists, YankVersion,
+        PlanImport, PruneHosted, PushArchives, PushEvent, PushState, PushSums, ReadArchive, ReadStats, ReadStatus,
+        ReloadConfig, RemoveArchives, RevokeToken, RotateSigningKey, SetRoute, ShowRoute, UnblockVersions,
+        UnyankVersion, VerifyArchives, VerifyHosted, WarmArchive, WarmLists, YankVersion,
     },
     dialect::{self, ApiRequest, ApiRoot, CatalogMenu, Config, Dialect, NamedUpstream, Names, Ops, Route, WebPage},
+    entry::Key,
+    package::DialectName,
 };
 
 fn document() -> Value {
@@ -295,6 +297,30 @@ fn administrative_requests_have_the_described_fields() {
         let written = read_and_write(&body["example"]).unwrap_or_else(|error| panic!("{route}: {error}"));
         assert_eq!(keys(&body["example"]), keys(&schema["properties"]), "{route}: the example has every field");
         assert_eq!(keys(&written), keys(&schema["properties"]), "{route}: the document has every field of the type");
+    }
+}
+
+#[test]
+fn every_event_of_a_push_is_described_with_its_fields() {
+    let document = document();
+    let described = &document["paths"]["/-/shared/push"]["post"]["responses"]["200"]["content"]["application/jsonl"];
+    let described = described["schema"]["oneOf"].as_array().expect("events");
+    let key = Key::new("github/devsapp/fc3/tag/v1.0.0");
+    let events = [
+        PushEvent::Begin { zips: 0, bytes: 0 },
+        PushEvent::Source { name: "fc3".to_owned(), dialect: DialectName::Srm },
+        PushEvent::Pins { pins: 0 },
+        PushEvent::Mismatch { key: key.clone() },
+        PushEvent::Zip { key, size: 0, state: PushState::Uploaded },
+        PushEvent::Stopped { message: String::new() },
+        PushEvent::End(PushSums::default()),
+    ];
+    assert_eq!(described.len(), events.len());
+    for event in events {
+        let event = serde_json::to_value(event).expect("JSON");
+        let schema = described.iter().find(|schema| schema["properties"]["event"]["const"] == event["event"]);
+        let schema = schema.unwrap_or_else(|| panic!("{event} is not described"));
+        assert_eq!(keys(&schema["properties"]), keys(&event), "{event}");
     }
 }
 
