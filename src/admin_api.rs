@@ -170,7 +170,7 @@ pub(crate) enum ErrorCode {
     InvalidConfiguration,
     /// Other content is pinned under the key of an import.
     Conflict,
-    /// The cache has no room for an import.
+    /// There is no room for an import.
     NoSpace,
     /// The mirror has no memory for it at present.
     NoMemory,

@@ -226,6 +226,11 @@ impl SourceSharing {
         self.bucket.sources().set_source(&source.name, source.dialect)
     }
 
+    /// For how many more names sources can be set, as far as it is known here. No request.
+    pub fn set_room(&self) -> usize {
+        self.bucket.sources().set_room()
+    }
+
     /// What operators have set on any mirror, and is not recorded here yet.
     ///
     /// # Errors

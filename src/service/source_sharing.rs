@@ -108,23 +108,30 @@ impl SourceRun {
             return Ok(None);
         };
         self.after = Some(last.clone());
-        sharing.read_set().await?;
+        match sharing.read_set().await {
+            Ok(()) => {}
+            // A push goes on with what follows; in the background, all is tried again.
+            Err(BucketError::Damaged) if self.selection == SourceSelection::All => return Ok(Some(batch)),
+            Err(error) => return Err(error.into()),
+        }
         let is_unsearched = |own: &RecordedSource| {
             let name = own.name.parse::<PackageName>();
             let is_never = |name| sources::search_of(names, &name, own.dialect) == SourceSearch::Never;
             sharing.set_source(own).is_none() && name.is_ok_and(is_never)
         };
-        let (unsearched, mut rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_unsearched);
-        let mut refused = Vec::new();
+        let (mut unsearched, mut rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_unsearched);
+        let mut refused = unsearched.split_off(sharing.set_room().min(unsearched.len()));
+        self.no_room += refused.len();
         let set = match unsearched.is_empty() {
             true => Ok(()),
             false => sharing.set_unsearched(unsearched.clone()).await,
         };
         match set {
             Ok(()) => rest.extend(unsearched),
+            // Another mirror has set some since.
             Err(SetSourceError::TooMany) => {
                 self.no_room += unsearched.len();
-                refused = unsearched;
+                refused.extend(unsearched);
             }
             Err(SetSourceError::Bucket(error)) => return Err(error.into()),
         }

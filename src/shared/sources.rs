@@ -191,6 +191,11 @@ impl SharedSources {
         self.set.lock().as_ref()?.get(name, dialect)
     }
 
+    /// For how many more names sources can be set, as far as it is known here. No request.
+    pub fn set_room(&self) -> usize {
+        MAX_SET_SOURCES.saturating_sub(self.set.lock().as_ref().map_or(0, |set| set.len()))
+    }
+
     /// Reads what operators have set on any mirror. What only this one knows, because the bucket has an older state, is
     /// written there again.
     ///
@@ -225,7 +230,8 @@ impl SharedSources {
     async fn exchange(&self, sources: &[RecordedSource], mode: SetMode) -> Result<Arc<SetSources>, SetSourceError> {
         let mut failure = BucketError::Status(http::StatusCode::CONFLICT.as_u16());
         for _ in 0..SOURCES_ATTEMPTS {
-            let read = self.bucket.read_state::<SetSources>(SOURCES_STATE).await?;
+            let read = self.bucket.read_state::<SetSources>(SOURCES_STATE).await;
+            let read = read.inspect_err(|error| self.note_damaged_set(*error))?;
             let mut next = read.value.clone().unwrap_or_default();
             let known = self.set.lock().clone();
             if let Some(known) = known {
@@ -244,6 +250,13 @@ impl SharedSources {
             }
         }
         Err(failure.into())
+    }
+
+    fn note_damaged_set(&self, error: BucketError) {
+        let object = ObjectName::state(SOURCES_STATE);
+        if error == BucketError::Damaged && self.is_first_damage(&object) {
+            tracing::error!(%object, "what operators have set as sources is damaged in the bucket; restore or delete it");
+        }
     }
 
     fn keep(&self, mut next: SetSources) -> Arc<SetSources> {

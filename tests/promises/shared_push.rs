@@ -136,6 +136,13 @@ async fn a_push_names_what_is_damaged_in_the_bucket_and_uploads_the_rest() {
     let forgotten = launch(&forge, &bucket, &dir, &["cache", "rm", "load/p1", "--forget", "--yes"]).run().await;
     assert_eq!(forgotten.code, Some(0), "{forgotten:?}");
     assert_eq!(bucket.object("pins/github/load/p1/tag/v1.0.0.json"), None);
+    // And a mark, as docs/fleet.md says: no name up to this number is used any more.
+    let digest = forge.sha256("load/p2", "v1.0.0");
+    bucket.overwrite(&format!("gc/{digest}"), json!({"digest": digest, "generation": 1000}).to_string());
+    let (ended, report) = push(&forge, &bucket, &dir).await;
+    assert_eq!((ended.code, &report["damaged"]), (Some(0), &json!(0)), "{ended:?}");
+    let names = bucket.names("blobs");
+    assert!(names.iter().any(|name| name.ends_with(&format!("{digest}.1001"))), "{names:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,6 +22,8 @@ use crate::{
     shared_bucket::node,
 };
 
+#[path = "shared_sources/bundles.rs"]
+mod bundles;
 #[path = "shared_sources/failures.rs"]
 mod failures;
 #[path = "shared_sources/many.rs"]

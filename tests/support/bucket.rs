@@ -219,6 +219,11 @@ impl TestBucket {
         self.script().state.put(format!("{}{name}", self.prefix), bytes.into());
     }
 
+    /// Removes an object.
+    pub fn remove(&self, name: &str) {
+        self.script().state.objects.lock().expect("no panic").remove(&format!("{}{name}", self.prefix));
+    }
+
     fn plain(&self, name: &str) -> String {
         name[self.prefix.len()..].to_owned()
     }

@@ -74,6 +74,15 @@ enum SentZip {
     DamagedInBucket,
 }
 
+/// What became of the documents.
+#[derive(Default)]
+struct ImportedDocuments {
+    /// The number of those that were stored.
+    stored: usize,
+    /// The number of those that are damaged in the bucket.
+    damaged: usize,
+}
+
 /// What an import prints: lines as they come, or one JSON object at its end.
 struct ImportOutput {
     /// What happened and what it was about, until the end; `None` when lines are printed.
@@ -152,7 +161,7 @@ impl BundleImport<'_> {
         let stored = zips.len() - wanted.len() - refused;
         let code = if refused == 0 { 0 } else { FAILED };
         if flags.dry_run {
-            self.import_sources(true).await?;
+            let code = if self.import_sources(true).await? == 0 { code } else { FAILED };
             let text = format!("{} zips ({bytes}) would be imported, {stored} are here already", wanted.len());
             return Ok(self.output.end(code, 0, &text));
         }
@@ -176,16 +185,19 @@ impl BundleImport<'_> {
         }
         drop(bar);
         let documents = self.import_documents().await?;
-        self.import_sources(false).await?;
+        let refused_sources = self.import_sources(false).await?;
         let lost = if has_bucket { 0 } else { self.lost().await? };
         let bytes = size(bytes);
-        let mut text =
-            format!("{count} zips ({bytes}) and {documents} documents imported; {stored} zips were here already");
+        let mut text = format!(
+            "{count} zips ({bytes}) and {} documents imported; {stored} zips were here already",
+            documents.stored
+        );
         if lost > 0 {
             let limit = ByteSize(limit);
             text += &format!("\n{lost} of the bundle are not stored: disk.limit is {limit}; raise it, or export fewer");
         }
-        let code = if lost > 0 || count < wanted.len() { FAILED } else { code };
+        let not_imported = lost + documents.damaged + refused_sources + wanted.len() - count;
+        let code = if not_imported > 0 { FAILED } else { code };
         Ok(self.output.end(code, count, &text))
     }
 
@@ -242,35 +254,54 @@ impl BundleImport<'_> {
         }
     }
 
-    /// Imports the documents; the number of those that were stored.
-    async fn import_documents(&self) -> anyhow::Result<usize> {
-        let mut stored = 0;
+    /// Imports the documents, and names those that are damaged in the bucket.
+    async fn import_documents(&self) -> anyhow::Result<ImportedDocuments> {
+        let mut documents = ImportedDocuments::default();
         for document in &self.bundle.documents {
-            let imported = self.client.call(&ImportDocument(self.bundle.document(document)?)).await;
-            let imported = imported.map_err(without_bucket).with_context(|| format!("import {}", document.key))?;
-            stored += usize::from(imported.state == ImportedState::Stored);
+            let key = &document.key;
+            match self.client.call(&ImportDocument(self.bundle.document(document)?)).await {
+                Ok(imported) => documents.stored += usize::from(imported.state == ImportedState::Stored),
+                Err(error) if has_code(&error, ErrorCode::DamagedInBucket) => {
+                    documents.damaged += 1;
+                    self.output.line("damaged", &format!("{key}: it is damaged in the bucket; not imported"));
+                }
+                Err(error) => return Err(without_bucket(error)).with_context(|| format!("import {key}")),
+            }
         }
-        Ok(stored)
+        Ok(documents)
     }
 
     /// Records the sources of names that have none here, and prints each that differs: the local word stays. That is no
-    /// failure: the content is imported.
-    async fn import_sources(&self, dry_run: bool) -> anyhow::Result<()> {
+    /// failure: the content is imported. Returns the number of those that the bucket does not take, each of which is named.
+    async fn import_sources(&self, dry_run: bool) -> anyhow::Result<usize> {
+        let mut refused = 0;
         for source in &self.bundle.sources {
-            let imported = self.client.call(&ImportSource { source: source.clone(), dry_run }).await;
-            let imported = imported.map_err(without_bucket);
-            let why = match imported.with_context(|| format!("import the source of {}", source.name))? {
-                ImportedSource::Recorded | ImportedSource::Known => continue,
-                ImportedSource::Different { local } => format!("{local} is recorded here and stays"),
-                ImportedSource::OffRoute => {
+            let RecordedSource { name, dialect, upstream, .. } = source;
+            let name = format!("{name} in {}", dialect.as_str());
+            let why = match self.client.call(&ImportSource { source: source.clone(), dry_run }).await {
+                Ok(ImportedSource::Recorded | ImportedSource::Known) => continue,
+                Ok(ImportedSource::Different { local }) => format!("{local} is recorded here and stays"),
+                Ok(ImportedSource::OffRoute) => {
                     "the routes of this mirror do not lead there; it is not recorded".to_owned()
                 }
+                Err(error) if has_code(&error, ErrorCode::DamagedInBucket) => {
+                    refused += 1;
+                    let why = "its record, or what operators have set, is damaged in the bucket; not recorded";
+                    self.output.line("damaged", &format!("{name}: {why}"));
+                    continue;
+                }
+                Err(error) if has_code(&error, ErrorCode::NoSpace) => {
+                    refused += 1;
+                    self.output.line("no-room", &format!("{name}: operators have set too many sources; not recorded"));
+                    continue;
+                }
+                Err(error) => {
+                    return Err(without_bucket(error)).with_context(|| format!("import the source of {name}"));
+                }
             };
-            let RecordedSource { name, dialect, upstream, .. } = source;
-            let text = format!("{name} in {} is {upstream} in the bundle: {why}", dialect.as_str());
-            self.output.line("source", &text);
+            self.output.line("source", &format!("{name} is {upstream} in the bundle: {why}"));
         }
-        Ok(())
+        Ok(refused)
     }
 
     /// Prints what is not on disk, because later parts of the bundle evicted it; the number of these.

@@ -11,7 +11,7 @@ use crate::{
     dialect::{DialectName, Names, PackageId, PackageRef, RouteRule},
     entry::RecordedSource,
     package::{NameForm, PackageName},
-    registry::{ImportSourceError, Registry, SetSourceError, SourceRecord},
+    registry::{BucketError, ImportSourceError, Registry, SetSourceError, SourceRecord},
     service::sources::{self, led_to, usable_source},
 };
 
@@ -208,6 +208,11 @@ pub(super) async fn set(
 fn not_set(error: SetSourceError) -> AdminError {
     match error {
         SetSourceError::TooMany => AdminError::bad_request(error.to_string()),
+        SetSourceError::Bucket(BucketError::Damaged) => {
+            let message =
+                "the record of the source, or what operators have set, is damaged in the bucket: nothing is set";
+            AdminError::new(ErrorCode::DamagedInBucket, message)
+        }
         SetSourceError::Bucket(error) => {
             let message = format!(
                 "{error}: the source is not set on this mirror; whether the others will use it is not known unless the \
@@ -246,6 +251,9 @@ pub(super) async fn import(
     let imported = registry.sources().import(&name, dialect, &package, &led_to, search).await;
     let imported = imported.map_err(|error| match error {
         ImportSourceError::Io(error) => AdminError::storage("the source of a name cannot be written", error),
+        ImportSourceError::Shared(error @ SetSourceError::TooMany) => {
+            AdminError::new(ErrorCode::NoSpace, error.to_string())
+        }
         ImportSourceError::Shared(error) => not_set(error),
     })?;
     Ok(match imported {
