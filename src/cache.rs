@@ -79,7 +79,9 @@ pub use fleet_tier::{FleetFigures, FleetTier};
 pub use import::{ArchiveImporter, ImportError};
 pub use pins::{PinConflict, PinRecords};
 pub use push::{PushedArchive, PushedPin, Pusher};
-pub use removals::{DueRemoval, DueRemovals, KeepChange, Removal, Removals, RemovedDocument, StoredRemovals};
+pub use removals::{
+    DocumentsRemoved, DueRemoval, DueRemovals, KeepChange, Removal, Removals, RemovedDocument, StoredRemovals,
+};
 
 /// Bounds the memory that a flood of unknown names takes in the negative cache.
 const MAX_NEGATIVE_ENTRIES: u64 = 10_000;

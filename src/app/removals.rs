@@ -57,14 +57,15 @@ async fn follow_once(
     looked_at: Option<Timestamp>,
 ) -> anyhow::Result<()> {
     let list = publish(bucket, removals).await?;
-    if let Some(list) = list {
-        do_due(running, removals, Arc::new(list), nothing_at, looked_at).await?;
-    }
+    let done = match list {
+        Some(list) => do_due(running, removals, Arc::new(list), nothing_at, looked_at).await,
+        None => Ok(()),
+    };
     let registry = running.load().registry.clone();
-    if let Err(error) = registry.inventory().document_removal().left().await {
+    if let Err(error) = registry.inventory().document_removal().remove_left().await {
         tracing::debug!(%error, "lists that were removed are still in the bucket");
     }
-    Ok(())
+    done
 }
 
 async fn do_due(

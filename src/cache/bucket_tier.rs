@@ -4,6 +4,8 @@
 //! bytes ([`BucketTier::settle`]), and what it has stored is queued for its upload ([`super::uploads`]).
 
 use std::{
+    future::ready,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,10 +18,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream}
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-use super::{ArchiveRequest, PinRecords, Pinning, RemovedDocument, pins::unavailable_for};
+use super::{ArchiveRequest, DocumentsRemoved, PinRecords, Pinning, RemovedDocument, pins::unavailable_for};
 use crate::{
     clock::Clock,
-    entry::{Document, DocumentMeta, Key, Meta, Pin},
+    entry::{Document, Key, Meta, Pin},
     origin::{BoxFuture, FetchError, FetchedBody, Origin},
     shared::{
         Arbiter, Arbitration, Bucket, BucketDocument, BucketError, BucketStatus, Claim, Config, Durability,
@@ -294,20 +296,30 @@ impl BucketTier {
         removed.buffer_unordered(CONCURRENT_REMOVALS).try_collect().await
     }
 
-    /// Removes documents, unless they were written later. Returns the keys and metas of those that were there.
-    ///
-    /// # Errors
-    /// As [`BucketTier::remove_documents`].
-    pub async fn remove_documents_until(
-        &self,
-        documents: &[RemovedDocument],
-    ) -> Result<Vec<(Key, Arc<DocumentMeta>)>, BucketError> {
-        let removed = stream::iter(documents.to_vec()).map(async |RemovedDocument { key, at }| {
-            let meta = self.documents.remove_until(&key, at, self.clock.now()).await?;
-            Ok(meta.map(|meta| (key, meta)))
+    /// Removes documents in order, several at once, unless they were written later. After a failure, none is begun.
+    pub async fn remove_documents_until(&self, documents: &[RemovedDocument], concurrent: usize) -> DocumentsRemoved {
+        let has_failed = AtomicBool::new(false);
+        let begun = stream::iter(documents.to_vec()).take_while(|_| ready(!has_failed.load(Ordering::Relaxed)));
+        let removals = begun.map(async |document| {
+            let removed = self.documents.remove_until(&document.key, document.at, self.clock.now()).await;
+            has_failed.fetch_or(removed.is_err(), Ordering::Relaxed);
+            (document, removed)
         });
-        let found: Vec<_> = removed.buffer_unordered(CONCURRENT_REMOVALS).try_collect().await?;
-        Ok(found.into_iter().flatten().collect())
+        let mut removals = pin!(removals.buffer_unordered(concurrent));
+        let mut outcome = DocumentsRemoved::default();
+        while let Some((document, removed)) = removals.next().await {
+            match removed {
+                Ok(meta) => {
+                    outcome.found.extend(meta.map(|meta| (document.key.clone(), meta)));
+                    outcome.done.push(document);
+                }
+                Err(error) => {
+                    outcome.last_refused = outcome.last_refused.max(Some(document.key));
+                    outcome.error.get_or_insert(error);
+                }
+            }
+        }
+        outcome
     }
 
     /// What the bucket has of a document; `None` when it cannot say in time.

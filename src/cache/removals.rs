@@ -6,7 +6,9 @@
 use std::{
     collections::BTreeMap,
     io,
+    ops::Bound,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use jiff::Timestamp;
@@ -16,7 +18,8 @@ use tokio::sync::Notify;
 
 use crate::{
     atomic_file::{read_json, write_json},
-    entry::{Digest, Key},
+    entry::{Digest, DocumentMeta, Key},
+    shared::BucketError,
 };
 
 /// The file in the cache directory.
@@ -92,6 +95,8 @@ struct OwnRemovals {
 pub struct Removals {
     path: PathBuf,
     file: Mutex<OwnRemovals>,
+    /// The document that the bucket has not removed last: others are tried before it is again.
+    refused: Mutex<Option<Key>>,
     /// Notified when this mirror's operator has removed something.
     changed: Notify,
 }
@@ -122,8 +127,21 @@ pub struct DueRemoval {
 pub struct RemovedDocument {
     /// Its key.
     pub key: Key,
-    /// When it was removed, by this mirror's clock.
+    /// When it was removed, by the clock of the mirror on which it was.
     pub at: Timestamp,
+}
+
+/// What became of a removal of documents from the bucket.
+#[derive(Debug, Default)]
+pub struct DocumentsRemoved {
+    /// Those that are not there any more, or are of a later time.
+    pub done: Vec<RemovedDocument>,
+    /// The keys and metas of those that were there.
+    pub found: Vec<(Key, Arc<DocumentMeta>)>,
+    /// The last one that the bucket did not remove.
+    pub last_refused: Option<Key>,
+    /// Why the first one was not removed.
+    pub error: Option<BucketError>,
 }
 
 impl Removals {
@@ -135,7 +153,7 @@ impl Removals {
             tracing::warn!(path = %path.display(), %error, "the removals of other mirrors are done again");
             OwnRemovals::default()
         });
-        Self { path, file: Mutex::new(file), changed: Notify::new() }
+        Self { path, file: Mutex::new(file), refused: Mutex::default(), changed: Notify::new() }
     }
 
     /// Records what this mirror's operator had removed at this time. Blocks.
@@ -261,11 +279,22 @@ impl Removals {
         })
     }
 
-    /// At most `limit` documents that are to be removed from the bucket.
+    /// At most `limit` documents that are to be removed from the bucket, in order: those after the one that it refused last, or
+    /// from the first on where none follow.
     pub fn left_documents(&self, limit: usize) -> Vec<RemovedDocument> {
+        let refused = self.refused.lock().clone();
         let file = self.file.lock();
-        let left = file.left_documents.iter().take(limit);
-        left.map(|(key, at)| RemovedDocument { key: key.clone(), at: *at }).collect()
+        let after = refused.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut left = file.left_documents.range((after, Bound::Unbounded)).peekable();
+        if left.peek().is_none() {
+            left = file.left_documents.range::<Key, _>(..).peekable();
+        }
+        left.take(limit).map(|(key, at)| RemovedDocument { key: key.clone(), at: *at }).collect()
+    }
+
+    /// Records, until the next start, that the bucket does not remove a document at present.
+    pub fn set_refused(&self, key: Key) {
+        *self.refused.lock() = Some(key);
     }
 
     /// Records that documents were removed from the bucket. One that was removed once more since stays. Blocks.

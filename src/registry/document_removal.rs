@@ -12,6 +12,10 @@ use crate::{
 
 /// Documents that were left in the bucket and are removed at once.
 const LEFT_DOCUMENTS_STEP: usize = 500;
+/// Documents that are removed from the bucket at the same time ...
+const CONCURRENT_REMOVED_DOCUMENTS: usize = 16;
+/// ... and of those that were left there: fewer than the failures in a row after which the bucket is left alone.
+const CONCURRENT_LEFT_DOCUMENTS: usize = 2;
 
 /// Removes documents here and in the bucket.
 pub(crate) struct DocumentRemoval<'a> {
@@ -27,7 +31,7 @@ impl<'a> DocumentRemoval<'a> {
     ///
     /// # Errors
     /// The first one, when a document cannot be removed from disk; the others are removed all the same.
-    pub(crate) async fn all(&self, keys: &[Key]) -> io::Result<()> {
+    pub(crate) async fn remove_all(&self, keys: &[Key]) -> io::Result<()> {
         if let Some((bucket, removals)) = self.cache.bucket().zip(self.cache.removals().cloned())
             // First, or a request in between takes it from there.
             && let Err(error) = bucket.remove_documents(keys).await
@@ -44,17 +48,16 @@ impl<'a> DocumentRemoval<'a> {
     /// Those that were fetched, confirmed or imported later stay.
     ///
     /// # Errors
-    /// As [`DocumentRemoval::all`].
-    pub(super) async fn until(&self, keys: Vec<Key>, at: Timestamp) -> io::Result<()> {
+    /// As [`DocumentRemoval::remove_all`].
+    pub(super) async fn remove_until(&self, keys: Vec<Key>, at: Timestamp) -> io::Result<()> {
         let documents: Vec<_> = keys.into_iter().map(|key| RemovedDocument { key, at }).collect();
         if let Some((bucket, removals)) = self.cache.bucket().zip(self.cache.removals().cloned()) {
-            match bucket.remove_documents_until(&documents).await {
-                Ok(removed) => self.cache.document_tiers().remove_same(&removed).await?,
-                Err(error) => {
-                    tracing::warn!(%error, "lists that were removed are removed from the bucket later");
-                    let documents = documents.clone();
-                    spawn_blocking(move || removals.leave_documents(&documents)).await??;
-                }
+            let removed = bucket.remove_documents_until(&documents, CONCURRENT_REMOVED_DOCUMENTS).await;
+            self.cache.document_tiers().remove_same(&removed.found).await?;
+            if let Some(error) = removed.error {
+                tracing::warn!(%error, "lists that were removed are removed from the bucket later");
+                let documents = documents.clone();
+                spawn_blocking(move || removals.leave_documents(&documents)).await??;
             }
         }
         self.cache.document_tiers().remove_until(&documents).await
@@ -64,18 +67,25 @@ impl<'a> DocumentRemoval<'a> {
     /// were written there later stay.
     ///
     /// # Errors
-    /// When the bucket cannot be asked, or the disk cannot be written: those that are left are tried again by the next call.
-    pub(crate) async fn left(&self) -> io::Result<()> {
+    /// When the bucket does not remove one, or the disk cannot be written: those that are left are tried again by the next call,
+    /// those after that one first.
+    pub(crate) async fn remove_left(&self) -> io::Result<()> {
         let Some((bucket, removals)) = self.cache.bucket().zip(self.cache.removals().cloned()) else { return Ok(()) };
         loop {
             let documents = removals.left_documents(LEFT_DOCUMENTS_STEP);
             if documents.is_empty() {
                 return Ok(());
             }
-            let removed = bucket.remove_documents_until(&documents).await.map_err(io::Error::other)?;
-            self.cache.document_tiers().remove_same(&removed).await?;
+            let removed = bucket.remove_documents_until(&documents, CONCURRENT_LEFT_DOCUMENTS).await;
+            self.cache.document_tiers().remove_same(&removed.found).await?;
+            if let Some(key) = removed.last_refused {
+                removals.set_refused(key);
+            }
             let removals = removals.clone();
-            spawn_blocking(move || removals.remove_left_documents(&documents)).await??;
+            spawn_blocking(move || removals.remove_left_documents(&removed.done)).await??;
+            if let Some(error) = removed.error {
+                return Err(io::Error::other(error));
+            }
         }
     }
 }

@@ -41,7 +41,7 @@ impl Removal {
             pins = inventory.forget_pins(&selected.selection, &HashSet::new(), Some(by)).await?;
         }
         let documents = inventory.document_keys(&selected.selection).await?;
-        inventory.document_removal().until(documents, until).await?;
+        inventory.document_removal().remove_until(documents, until).await?;
         tracing::info!(
             pattern = self.pattern,
             zips,

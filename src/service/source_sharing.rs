@@ -77,7 +77,7 @@ pub(super) struct SourceRun {
 }
 
 /// What became of a source that was passed on.
-enum SharedSource {
+enum SourceOutcome {
     /// The bucket has it.
     Settled(RecordedSource),
     /// The bucket has another one, which counts.
@@ -152,9 +152,9 @@ async fn share_all(
     let mut others = Vec::new();
     let failure = loop {
         match shared.next().await {
-            Some(Ok(SharedSource::Settled(own))) => settled.push(own),
-            Some(Ok(SharedSource::Other { own, winner })) => others.push((own, winner)),
-            Some(Ok(SharedSource::Damaged(own))) => refused.push(own),
+            Some(Ok(SourceOutcome::Settled(own))) => settled.push(own),
+            Some(Ok(SourceOutcome::Other { own, winner })) => others.push((own, winner)),
+            Some(Ok(SourceOutcome::Damaged(own))) => refused.push(own),
             Some(Err(error)) => break Some(error),
             None => break None,
         }
@@ -166,15 +166,15 @@ async fn share_all(
     failure.map_or(Ok(()), |error| Err(error.into()))
 }
 
-async fn share(sharing: &SourceSharing, own: RecordedSource) -> Result<SharedSource, BucketError> {
+async fn share(sharing: &SourceSharing, own: RecordedSource) -> Result<SourceOutcome, BucketError> {
     if own.name.parse::<PackageName>().is_err() {
         // No request has such a name.
-        return Ok(SharedSource::Settled(own));
+        return Ok(SourceOutcome::Settled(own));
     }
     match sharing.record_own(&own).await {
-        Ok(winner) if winner.upstream == own.upstream => Ok(SharedSource::Settled(own)),
-        Ok(winner) => Ok(SharedSource::Other { own, winner }),
-        Err(BucketError::Damaged) => Ok(SharedSource::Damaged(own)),
+        Ok(winner) if winner.upstream == own.upstream => Ok(SourceOutcome::Settled(own)),
+        Ok(winner) => Ok(SourceOutcome::Other { own, winner }),
+        Err(BucketError::Damaged) => Ok(SourceOutcome::Damaged(own)),
         Err(error) => Err(error),
     }
 }

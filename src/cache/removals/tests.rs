@@ -91,7 +91,12 @@ fn documents_wait_for_the_bucket_across_restarts_and_not_without_a_limit() {
         removals.leave_documents(&[left(long.key.as_str().into(), second), left("b".into(), second)]).expect("written");
     }
     removals.remove_left_documents(&[documents[1].clone(), long]).expect("written");
-    assert_eq!(removals.left_documents(9).len(), 2, "both were removed once more");
+    let both = removals.left_documents(9);
+    assert_eq!(both.len(), 2, "both were removed once more");
+    removals.set_refused(both[0].key.clone());
+    assert_eq!(removals.left_documents(9), both[1..], "the other one first");
+    removals.set_refused(both[1].key.clone());
+    assert_eq!(removals.left_documents(9), both, "from the first on");
 }
 
 #[test]

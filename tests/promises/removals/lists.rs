@@ -161,3 +161,56 @@ async fn lists_that_are_left_in_the_bucket_are_removed_in_steps_and_after_the_re
     bucket.script().clear_faults();
     eventually("all are removed", || left() == 0 && bucket.names("documents").is_empty()).await;
 }
+
+/// A mirror over the directory of an earlier one, which has left this many lists in the bucket; their names.
+async fn leave_lists(forge: &Forge, bucket: &TestBucket, lists: usize) -> (TempDir, Vec<String>) {
+    let dir = first_node(forge, bucket).await.stop().await.expect("its directory");
+    let names: Vec<_> = (0..lists).map(|number| format!("github/acme/p{number:04}/releases")).collect();
+    let left = names.iter().map(|name| (name.clone(), json!(Timestamp::now()))).collect::<serde_json::Map<_, _>>();
+    for name in &names {
+        bucket.overwrite(&format!("documents/{name}.json"), "{}");
+    }
+    std::fs::write(dir.path().join("removals.json"), json!({"left_documents": left}).to_string()).expect("written");
+    (dir, names)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_that_the_bucket_does_not_delete_keep_no_other_one_there() {
+    const LISTS: usize = 1100;
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let (dir, names) = leave_lists(&forge, &bucket, LISTS).await;
+    let locked = [0, 1, 2, 3, 499];
+    for number in locked {
+        bucket.fault(Method::DELETE, &format!("documents/{}", names[number]), BucketFault::Status(403));
+    }
+    let mirror = node(&forge, &bucket).start_in(dir.path()).await;
+    let left = || own_file(dir.path())["left_documents"].as_object().map_or(LISTS, |left| left.len());
+    eventually("all others are removed", || left() == locked.len()).await;
+    assert_eq!(bucket.names("documents/github/acme").len(), locked.len());
+    // Each is tried again, and none of the tries makes the mirror leave the bucket alone.
+    for number in locked {
+        let name = format!("documents/{}", names[number]);
+        let tries = bucket.requests(&Method::DELETE, &name);
+        eventually("tried again", || bucket.requests(&Method::DELETE, &name) > tries).await;
+    }
+    assert_eq!(mirror.get("/readyz").await.status, 200);
+    bucket.script().clear_faults();
+    eventually("all are removed", || left() == 0 && bucket.names("documents/github/acme").is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_fails_keeps_no_list_in_the_bucket_that_was_left_there() {
+    let bucket = TestBucket::scripted().await;
+    let forge = some_forge().await;
+    let (dir, _) = leave_lists(&forge, &bucket, 1).await;
+    for folder in ["claims/", "pins/"] {
+        bucket.fault(Method::DELETE, folder, BucketFault::Status(403));
+    }
+    tell(&bucket, "devsapp/fc3", Timestamp::now());
+    let _mirror = node(&forge, &bucket).start_in(dir.path()).await;
+    eventually("the list is removed", || bucket.names("documents/github/acme").is_empty()).await;
+    assert_ne!(own_file(dir.path())["done"], 1, "the removal is not done");
+    bucket.script().clear_faults();
+    done_in(dir.path(), 1).await;
+}

@@ -50,7 +50,7 @@ pub(super) async fn remove(registry: &Arc<Registry>, request: RemoveArchives) ->
         forgotten = forgotten_of.map_err(removal_failed)?;
     }
     if !dry_run {
-        inventory.document_removal().all(&documents).await.map_err(removal_failed)?;
+        inventory.document_removal().remove_all(&documents).await.map_err(removal_failed)?;
         spread(registry, pattern.unwrap_or_default(), forget).await?;
     }
     Ok(RemovalReport {
