@@ -23,6 +23,7 @@ mod following;
 mod held_zips;
 mod index;
 mod layout;
+mod local_uploads;
 mod primary;
 mod primary_changes;
 mod record;

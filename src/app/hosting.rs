@@ -11,7 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::spawn_background;
 use crate::{
     archive::ZipVerifier,
-    blocking::spawn_blocking,
+    blocking::{BlockingTask, spawn_blocking},
     cache::Cache,
     clock::ClockReading,
     config::Config,
@@ -77,9 +77,10 @@ pub(super) async fn open(
     Ok(Some(hosted))
 }
 
-/// Takes over what others have published, again and again. Never returns.
+/// Takes over what others have published, again and again, and uploads beside that what is here alone. Never returns.
 async fn follow(follower: Arc<HostedFollower>, mut listener: ChangeListener) {
     let mut is_failing = false;
+    let mut uploads: Option<BlockingTask<()>> = None;
     loop {
         let looked = look(&follower, HostedFollower::step).await;
         if let (Err(error), false) = (&looked, is_failing) {
@@ -89,6 +90,10 @@ async fn follow(follower: Arc<HostedFollower>, mut listener: ChangeListener) {
             tracing::info!("what other mirrors have published is known again");
         }
         is_failing = looked.is_err();
+        if !is_failing && follower.has_uploads() && uploads.as_ref().is_none_or(BlockingTask::is_finished) {
+            let follower = follower.clone();
+            uploads = Some(spawn_blocking(move || follower.upload()));
+        }
         listener.due(pending()).await;
     }
 }

@@ -1,10 +1,10 @@
 //! Keeps the directory a copy of what the primary store has: every few seconds what was noted as changed, at the start and
 //! every ten minutes all of it, and a package that is asked for and not known here at once.
 //!
-//! Records that were published here before there was a primary store are uploaded. Where it has another one, that counts:
-//! what was here is set aside in `conflicts/`, with an error in the log.
+//! Records that were published here before there was a primary store are uploaded ([`super::local_uploads`]). Where it has
+//! another one, that counts: what was here is set aside in `conflicts/`, with an error in the log.
 //!
-//! What cannot be read or uploaded is tried again each time, and keeps nothing else from being read and uploaded.
+//! What cannot be read is tried again each time, and keeps nothing else from being read.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -22,13 +22,13 @@ use parking_lot::Mutex;
 
 use super::{
     HostedStore, HostedVersion, UploadedZip, VersionState, change_notes,
-    primary::{ListedRecord, Primary, PrimaryUnavailable, PrimaryWrite, RECORDS_FOLDER, is_same, named, record_name},
+    local_uploads::{LocalUploads, LocalVersion},
+    primary::{ListedRecord, Primary, PrimaryUnavailable, RECORDS_FOLDER, named, record_name},
     record::{RecordHead, ReleaseRecord},
-    zip_upload::upload_zips,
 };
 
 /// How often all records are listed.
-const LIST_PERIOD: Duration = Duration::from_secs(600);
+pub(super) const LIST_PERIOD: Duration = Duration::from_secs(600);
 /// Records that are read at once.
 const CONCURRENT_READS: usize = 8;
 
@@ -37,6 +37,7 @@ const CONCURRENT_READS: usize = 8;
 pub(crate) struct HostedFollower {
     store: Arc<HostedStore>,
     seen: Mutex<FollowedState>,
+    uploads: LocalUploads,
 }
 
 /// What was seen last.
@@ -47,8 +48,6 @@ struct FollowedState {
     listed_at: Option<Instant>,
     /// What could not be read, `package/version`, or `package/` for a list.
     unread: FailedNames,
-    /// What is published here alone and could not be uploaded, `package/version`.
-    not_uploaded: FailedNames,
 }
 
 /// What has failed last: how often in a row.
@@ -69,9 +68,6 @@ struct ListedRecords {
     unread: Vec<String>,
 }
 
-/// A package in lower case, and its version.
-type LocalVersion = (String, String);
-
 /// A record that must be read, and what is known of it here.
 struct StaleRecord {
     package: String,
@@ -80,17 +76,12 @@ struct StaleRecord {
 }
 
 impl FailedNames {
-    /// What was not tried yet.
-    fn untried(names: impl Iterator<Item = String>) -> Self {
-        Self(names.map(|name| (name, 0)).collect())
-    }
-
     /// The packages with their versions.
     fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.keys().filter_map(|name| name.split_once('/'))
     }
 
-    /// Sets what has failed. What fails twice in a row, while the rest does not, is named in the log, once.
+    /// Sets what has failed. What fails twice in a row is named in the log, once.
     fn set(&mut self, names: Vec<String>, failure: &str) {
         let before = std::mem::take(&mut self.0);
         self.0.extend(names.into_iter().map(|name| {
@@ -106,25 +97,23 @@ impl FailedNames {
 impl HostedFollower {
     /// Of this store; without a primary store, nothing is done.
     pub(crate) fn new(store: Arc<HostedStore>) -> Self {
-        Self { store, seen: Mutex::default() }
+        Self { store, seen: Mutex::default(), uploads: LocalUploads::default() }
     }
 
-    /// Takes over all that is in the primary store; what is here alone is uploaded by the next [`Self::step`]. Blocks.
+    /// Takes over all that is in the primary store; what is here alone is left to [`Self::upload`]. Blocks.
     ///
     /// # Errors
     /// When the primary store cannot be used.
     pub(crate) fn begin(&self) -> Result<(), PrimaryUnavailable> {
         let Some(primary) = &self.store.primary else { return Ok(()) };
         let noted = change_notes::read(&*primary.objects)?;
-        let local = self.list(primary)?;
-        let mut seen = self.seen.lock();
-        seen.not_uploaded = FailedNames::untried(local.iter().map(full_name));
-        seen.generation = Some(noted.generation);
+        self.list(primary)?;
+        self.seen.lock().generation = Some(noted.generation);
         Ok(())
     }
 
-    /// Takes over what has changed since the last call, or all of it where that is due, and uploads what is here alone. What
-    /// cannot be read or uploaded is tried again by the next call. Blocks.
+    /// Takes over what has changed since the last call, or all of it where that is due. What cannot be read is tried again by
+    /// the next call. Blocks.
     ///
     /// # Errors
     /// When the primary store cannot be used; the next call does it.
@@ -132,33 +121,42 @@ impl HostedFollower {
         let Some(primary) = &self.store.primary else { return Ok(()) };
         primary.notes.write(&*primary.objects)?;
         let noted = change_notes::read(&*primary.objects)?;
-        let FollowedState { generation, listed_at, unread, not_uploaded } = self.seen.lock().clone();
+        let FollowedState { generation, listed_at, unread } = self.seen.lock().clone();
         let is_due = listed_at.is_none_or(|at| at.elapsed() >= LIST_PERIOD);
         let changed = generation.filter(|_| !is_due).and_then(|generation| noted.since(generation));
-        let local = match changed {
+        match changed {
             Some(packages) => {
                 let packages: BTreeSet<&str> =
                     packages.into_iter().chain(unread.iter().map(|(name, _)| name)).collect();
                 let failed = packages.iter().filter_map(|package| read_again(&self.store, primary, package).err());
                 self.set_unread(primary, failed.flat_map(|failed| failed.names).collect());
-                not_uploaded.iter().map(|(package, version)| (package.to_owned(), version.to_owned())).collect()
             }
             None => self.list(primary)?,
-        };
-        let failed = local.iter().filter(|(package, version)| upload(&self.store, primary, package, version).is_err());
-        let failed = failed.map(full_name).collect();
-        let mut seen = self.seen.lock();
-        seen.not_uploaded.set(failed, "a version that is published here alone cannot be uploaded to the shared bucket");
-        seen.generation = Some(noted.generation);
+        }
+        self.seen.lock().generation = Some(noted.generation);
         Ok(())
     }
 
-    /// Takes over every record; returns the versions that are here alone.
-    fn list(&self, primary: &Primary) -> Result<Vec<LocalVersion>, PrimaryUnavailable> {
+    /// True when [`Self::upload`] has something to do now.
+    pub(crate) fn has_uploads(&self) -> bool {
+        !self.uploads.due().is_empty()
+    }
+
+    /// Uploads what is here alone and was not tried lately. Blocks, perhaps for long: to be called beside [`Self::step`], once
+    /// at a time.
+    pub(crate) fn upload(&self) {
+        if let Some(primary) = &self.store.primary {
+            self.uploads.upload_due(&self.store, primary);
+        }
+    }
+
+    /// Takes over every record, and notes the versions that are here alone.
+    fn list(&self, primary: &Primary) -> Result<(), PrimaryUnavailable> {
         let listed = take_over_all(&self.store, primary)?;
         self.set_unread(primary, listed.unread);
         self.seen.lock().listed_at = Some(Instant::now());
-        Ok(versions_but(&self.store, &listed.names))
+        self.uploads.set(versions_but(&self.store, &listed.names));
+        Ok(())
     }
 
     /// Sets what could not be read after all was listed, by this call or an earlier one.
@@ -241,11 +239,6 @@ fn versions_but(store: &HostedStore, names: &HashSet<String>) -> Vec<LocalVersio
     others
 }
 
-/// As [`FollowedState`] has it.
-fn full_name((package, version): &LocalVersion) -> String {
-    format!("{package}/{version}")
-}
-
 /// A listed record that must be read: it is not the one that is known here.
 fn stale_record(store: &HostedStore, listed: &ListedRecord) -> Option<StaleRecord> {
     let (package, version) = named(&listed.name)?;
@@ -306,7 +299,7 @@ fn take_over_one(store: &HostedStore, primary: &Primary, stale: &StaleRecord) ->
 
 /// Copies a record of the primary store here, unless what is known of the version has changed since it was `known`: then the
 /// next look compares again.
-fn apply(store: &HostedStore, record: ReleaseRecord, known: Option<&HostedVersion>) {
+pub(super) fn apply(store: &HostedStore, record: ReleaseRecord, known: Option<&HostedVersion>) {
     let _changing = store.changing.lock();
     let present = store.package(&record.name).and_then(|package| package.version(&record.version).cloned());
     if present.as_ref() != known {
@@ -372,55 +365,4 @@ fn write_copy(store: &HostedStore, record: &ReleaseRecord) -> HostedVersion {
     let version = store.note(record);
     confirm(store, &version);
     version
-}
-
-/// Uploads a version that is published here alone.
-///
-/// # Errors
-/// When the primary store cannot be used.
-pub(super) fn upload_if_local(
-    store: &HostedStore,
-    primary: &Primary,
-    package: &str,
-    version: &str,
-) -> Result<(), PrimaryUnavailable> {
-    let known = store.package(package).and_then(|package| package.version(version).cloned());
-    match known {
-        Some(known) if known.tag.is_none() && known.state != VersionState::Unreadable => {
-            upload(store, primary, package, version)
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Uploads the record and the zips of a version, unless the primary store has the record.
-fn upload(store: &HostedStore, primary: &Primary, package: &str, version: &str) -> Result<(), PrimaryUnavailable> {
-    let known = store.package(package).and_then(|package| package.version(version).cloned());
-    let text = fs::read(store.layout.record(package, version));
-    let record = text.and_then(|text| serde_json::from_slice::<ReleaseRecord>(&text).map_err(io::Error::other));
-    let mut record = match record {
-        Ok(record) => record,
-        Err(error) => {
-            tracing::error!(%package, %version, %error, "a record that the shared bucket does not have cannot be read");
-            return Ok(());
-        }
-    };
-    if !upload_zips(store, primary, &mut record)? {
-        tracing::error!(%package, %version, "a version that is published here is not in the shared bucket");
-        return Ok(());
-    }
-    let begun = primary.notes.begin(package);
-    if primary.create(&record)? == PrimaryWrite::Done {
-        tracing::info!(%package, %version, "a version that was published here is in the shared bucket now");
-        settle(store, ReleaseRecord { tag: Some(String::new()), ..record }, None);
-        drop(begun);
-        primary.notes.add(&*primary.objects, package);
-        return Ok(());
-    }
-    match primary.record(package, version)?.and_then(|found| found.record) {
-        Some(there) if is_same(&there, &record) => drop(settle(store, there, None)),
-        Some(there) => apply(store, there, known.as_ref()),
-        None => {}
-    }
-    Ok(())
 }

@@ -51,7 +51,7 @@ pub(crate) enum VersionState {
 /// One package with all its versions, those that are not served included.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HostedPackage {
-    /// Its name in the spelling of the first publication.
+    /// Its name in the spelling of the first publication; of those in a primary store, where there are any.
     pub(crate) name: String,
     versions: BTreeMap<Arc<str>, HostedVersion>,
     changes: u64,
@@ -130,6 +130,11 @@ impl HostedVersion {
 }
 
 impl HostedPackage {
+    /// True when the primary store has, or had, a version of it.
+    pub(super) fn is_in_primary(&self) -> bool {
+        self.versions.values().any(|version| version.tag.is_some())
+    }
+
     /// One version, served or not.
     pub(crate) fn version(&self, version: &str) -> Option<&HostedVersion> {
         self.versions.get(version)
@@ -233,7 +238,8 @@ impl HostedIndex {
     ) -> Vec<(Digest, u64)> {
         let package = self.packages.entry(name.to_ascii_lowercase()).or_default();
         let package = Arc::make_mut(package);
-        if package.name.is_empty() {
+        // The primary store's spelling counts.
+        if package.name.is_empty() || (version.tag.is_some() && !package.is_in_primary()) {
             package.name = name.to_owned();
         }
         for digest in version.zips() {

@@ -11,6 +11,7 @@ use std::{io, time::Duration};
 use super::{
     ChangeError, HostedStore, HostedVersion, NewRelease, Publication, PublishRefusal, StateChange, UploadedZip,
     following,
+    local_uploads::upload_if_local,
     primary::{COMPARE_ATTEMPTS, Primary, PrimaryUnavailable, PrimaryWrite, ZipName, is_same},
     record::ReleaseRecord,
     spelling::take_spelling,
@@ -44,7 +45,7 @@ pub(super) fn publish(
     let folded = release.name.to_ascii_lowercase();
     // Which versions there are decides whether this one is above them.
     following::refresh_with(store, primary, &folded)?;
-    following::upload_if_local(store, primary, &folded, release.version.as_str())?;
+    upload_if_local(store, primary, &folded, release.version.as_str())?;
     store.check(&release.name, &release.version)?;
     for _ in 0..COMPARE_ATTEMPTS {
         let name = upload_publication(store, primary, &folded, release.version.as_str(), &zip)?;
@@ -74,7 +75,7 @@ fn write(
     let blob = name.map(|name| name.name.clone());
     let new = ReleaseRecord { blob, ..ReleaseRecord::new(release.clone(), zip) };
     let package = store.package(folded);
-    if package.is_none() {
+    if package.as_ref().is_none_or(|package| !package.is_in_primary()) {
         take_spelling(primary, &release.name)?;
     }
     let is_known = package.is_some_and(|package| package.version(version).is_some());
@@ -154,7 +155,7 @@ pub(super) fn change_if(
     change: &mut dyn FnMut(&mut ReleaseRecord) -> bool,
 ) -> Result<Option<HostedVersion>, ChangeError> {
     let folded = name.to_ascii_lowercase();
-    following::upload_if_local(store, primary, &folded, version)?;
+    upload_if_local(store, primary, &folded, version)?;
     let mut written: Option<ReleaseRecord> = None;
     let mut begun = None;
     for _ in 0..COMPARE_ATTEMPTS {

@@ -2,12 +2,12 @@
 //! one decides on it.
 //!
 //! `hosted/names/{package in lower case}.json` is created once, before the first record of the package. While there are
-//! records, they say the spelling, and nothing reads it.
+//! records, they say the spelling, and no publication reads it.
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    PublishRefusal,
+    HostedStore, PublishRefusal,
     primary::{Primary, PrimaryWrite},
     primary_changes::CONTENDED,
 };
@@ -17,7 +17,7 @@ struct NameSpelling {
     name: String,
 }
 
-/// Takes a spelling for a package without any version.
+/// Takes a spelling for a package of which the primary store has no version.
 ///
 /// # Errors
 /// `OtherSpelling` where another publication was first, also when it failed afterwards.
@@ -37,5 +37,18 @@ pub(super) fn take_spelling(primary: &Primary, name: &str) -> Result<(), Publish
             tracing::error!(%object, "the spelling of a package's name in the shared bucket is damaged, and ignored");
             Ok(())
         }
+    }
+}
+
+/// Checks the spelling of a package of which a version is about to be created in the primary store, and takes it.
+///
+/// # Errors
+/// When the primary store cannot be used, or has another spelling.
+pub(super) fn check_spelling(store: &HostedStore, primary: &Primary, name: &str) -> Result<(), PublishRefusal> {
+    match store.package(name) {
+        Some(package) if package.is_in_primary() && package.name != name => {
+            Err(PublishRefusal::OtherCase(package.name.clone()))
+        }
+        _ => take_spelling(primary, name),
     }
 }

@@ -29,6 +29,7 @@ mod changes;
 mod copies;
 mod garbage;
 mod kills;
+mod spellings;
 mod steps;
 mod trouble;
 

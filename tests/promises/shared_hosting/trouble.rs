@@ -190,3 +190,43 @@ async fn a_new_node_is_complete_as_soon_as_the_last_record_is_read() {
     let unknown = node.fetch("acme-unknown", "1.0.0").await.expect_err("unknown");
     assert_eq!(unknown.status, 404, "the upstreams are asked: {unknown:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_the_bucket_refuses_is_sent_again_more_and_more_rarely() {
+    let mirrors = Mirrors::scripted().await;
+    let alone = mirrors.alone().await;
+    alone.publish("acme-x", "1.0.0").await;
+    mirrors.bucket.fault(Method::PUT, "hosted/blobs/", BucketFault::Status(403));
+    let _node = mirrors.node_in(alone.stop().await.into()).await;
+    let tries = || mirrors.bucket.requests(&Method::PUT, "hosted/blobs/");
+    eventually("tried", async || tries() > 0).await;
+    let looks = || mirrors.bucket.requests(&Method::GET, "hosted/changes.json");
+    let before = looks();
+    eventually("looks", async || looks() >= before + 20).await;
+    assert!(tries() <= 10, "{}", tries());
+    mirrors.bucket.script().clear_faults();
+    eventually("uploaded", async || mirrors.bucket.names("hosted/releases/acme-x").len() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_an_upload_of_an_earlier_version_hangs_what_others_publish_is_in_every_list_soon() {
+    let mirrors = Mirrors::scripted().await;
+    let alone = mirrors.alone().await;
+    let zip = alone.publish("acme-x", "1.0.0").await;
+    let gate = mirrors.bucket.gate(Method::PUT, &format!("hosted/blobs/{}/{}", &sha(&zip)[..2], sha(&zip)));
+    let [cache, store] = alone.stop().await.into();
+    let patient = |config: &mut Config| {
+        config.shared.as_mut().expect("a section").response_timeout = srm_mirror::value::Period::secs(300);
+    };
+    let bucket = Some(&mirrors.bucket);
+    let node = Node::start_in(&mirrors.forge, bucket, &mirrors.accounts, cache, store, patient).await;
+    gate.reached().await;
+    let other = mirrors.node().await;
+    other.publish("acme-y", "1.0.0").await;
+    node.eventually_lists("acme-y", &["1.0.0"]).await;
+    other.publish("acme-y", "1.1.0").await;
+    node.eventually_lists("acme-y", &["1.1.0", "1.0.0"]).await;
+    assert!(mirrors.bucket.names("hosted/releases/acme-x").is_empty());
+    gate.open();
+    other.eventually_lists("acme-x", &["1.0.0"]).await;
+}
