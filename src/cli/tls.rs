@@ -26,10 +26,10 @@ Examples:
 
 const TLS_NODES_HELP: &str = "\
 Writes a private certificate authority (nodes-ca.pem, nodes-ca.key) and a certificate for each node (NAME.pem, NAME.key)
-into DIR. NAME is what fleet.nodes has behind https://, an IP address or a host name; with fleet.discover, its host name,
-and one certificate is for all nodes. Only the owner can read the keys. If DIR has such an authority already, that one
-signs the certificates, so nodes can be added and renewed without touching the others. Whoever has nodes-ca.key can make
-a node, which reads every zip: keep it on none of them.
+into DIR. NAME is the host of the node's address in fleet.nodes, without port and brackets: an IP address or a host name.
+With fleet.discover it is the host of that, and one certificate is for all nodes. Only the owner can read the keys. If
+DIR has such an authority already, that one signs the certificates, so nodes can be added and renewed without touching
+the others. Whoever has nodes-ca.key can make a node, which reads every zip: keep it on none of them.
 
 Examples:
   srm-mirror tls nodes --name 10.0.0.1 --name 10.0.0.2 --name 10.0.0.3 --dir nodes
@@ -144,17 +144,16 @@ fn node_report(issued: &IssuedCertificates) -> String {
         text,
         "
 Copy the authority's certificate {ca}, and its own certificate and key, to each node, and nothing else. In the
-configuration of {}:
+configuration of {}, wherever they are there:
 
   [fleet]
-  cert_file = {}
-  key_file = {}
-  ca_file = {}
+  cert_file = \"/etc/srm-mirror/{}\"
+  key_file = \"/etc/srm-mirror/{}\"
+  ca_file = \"/etc/srm-mirror/{ca}\"
 ",
         names[0],
-        toml::Value::from(cert.to_string_lossy().into_owned()),
-        toml::Value::from(key.to_string_lossy().into_owned()),
-        toml::Value::from(issued.ca.to_string_lossy().into_owned()),
+        cert.file_name().unwrap_or_default().display(),
+        key.file_name().unwrap_or_default().display(),
     );
     text
 }

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::BucketError;
 
 /// How often a request is tried while the bucket fails.
 const PATIENT_ATTEMPTS: u32 = 5;
+/// How long, all pauses together.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The first pause after a failure; each further one is twice as long.
 const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(250);
 
@@ -26,16 +28,17 @@ impl MaybeBucketError for BucketError {
     }
 }
 
-/// Sends a request again while the bucket fails, for some seconds.
+/// Sends a request again while the bucket fails, for 10 s at most.
 ///
 /// # Errors
-/// The last one, when the request was tried often enough, or the bucket does not fail but refuses; or another one than the
+/// The last one, when the request was tried often or long enough, or the bucket does not fail but refuses; or another one than the
 /// bucket's.
 pub async fn with_patience<T, E: MaybeBucketError, F>(mut request: impl FnMut() -> F) -> Result<T, E>
 where
     // No `AsyncFnMut`: the future of one does not move between threads.
     F: Future<Output = Result<T, E>>,
 {
+    let begun = Instant::now();
     let mut failures = 0;
     loop {
         let error = match request().await {
@@ -45,11 +48,34 @@ where
         let pause = FIRST_RETRY_PAUSE * 2_u32.pow(failures);
         failures += 1;
         let pause = match error {
-            _ if failures == PATIENT_ATTEMPTS => return Err(error.into()),
             BucketError::Paused { retry_after } => retry_after.max(pause),
             BucketError::Unreachable | BucketError::TimedOut | BucketError::Status(500..) => pause,
             _ => return Err(error.into()),
         };
+        if failures == PATIENT_ATTEMPTS || begun.elapsed() + pause > PATIENCE {
+            return Err(error.into());
+        }
         sleep(pause).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bucket_that_is_left_alone_is_waited_for_at_most_10_s() {
+        for (retry_after, attempts) in [(0, 5), (4, 3), (30, 1)] {
+            let begun = Instant::now();
+            let mut count = 0;
+            let request = || {
+                count += 1;
+                async move { Err::<(), _>(BucketError::Paused { retry_after: Duration::from_secs(retry_after) }) }
+            };
+            let error = with_patience(request).await.expect_err("it fails");
+            assert!(matches!(error, BucketError::Paused { .. }), "{error}");
+            assert_eq!(count, attempts, "{retry_after}");
+            assert!(begun.elapsed() <= PATIENCE, "{retry_after}");
+        }
     }
 }

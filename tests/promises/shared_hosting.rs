@@ -309,7 +309,11 @@ async fn of_a_hundred_publications_of_one_version_over_three_nodes_one_wins() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_spellings_of_a_new_name_that_two_nodes_publish_at_once_one_wins() {
     let mirrors = Mirrors::scripted().await;
-    let [a, b] = mirrors.two().await;
+    // It waits for the whole publication of the other one.
+    let patient = |config: &mut Config| {
+        config.shared.as_mut().expect("a section").response_timeout = srm_mirror::value::Period::secs(60);
+    };
+    let [a, b] = [mirrors.node_with(patient).await, mirrors.node().await];
     let gate = mirrors.bucket.gate(Method::PUT, "hosted/releases/acme-x/1.0.0.json");
     let other_spelling = async {
         gate.reached().await;
