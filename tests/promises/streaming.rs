@@ -51,7 +51,7 @@ async fn fifty_one(lengths: Lengths, size: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_one_clients_stream_one_download_of_unknown_length() {
-    fifty_one(Lengths::Never, 100 * MIB).await;
+    fifty_one(Lengths::Never, 40 * MIB).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
