@@ -11,7 +11,7 @@ use srm_mirror::{access::RuleConfig, config::Config, registry::Private};
 use crate::{
     forge::{Forge, Match, Route},
     logs,
-    mirror::{Got, Mirror, Setup, setup},
+    mirror::{Mirror, Setup, TestResponse, setup},
 };
 
 mod closed_lists;
@@ -88,11 +88,11 @@ pub fn signed(mirror: &Mirror, code: &str, nonce: &str) -> Vec<(&'static str, St
     ]
 }
 
-async fn get(mirror: &Mirror, path: &str, headers: &[(&'static str, String)]) -> Got {
+async fn get(mirror: &Mirror, path: &str, headers: &[(&'static str, String)]) -> TestResponse {
     send(mirror, Method::GET, path, headers).await
 }
 
-async fn send(mirror: &Mirror, method: Method, path: &str, headers: &[(&'static str, String)]) -> Got {
+async fn send(mirror: &Mirror, method: Method, path: &str, headers: &[(&'static str, String)]) -> TestResponse {
     let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     mirror.request(method, path, &headers).await.expect("a complete response")
 }
@@ -140,7 +140,13 @@ impl Way {
     }
 }
 
-async fn ask(mirror: &Mirror, way: Way, path: &str, credentials: &[(&'static str, String)], etag: &str) -> Got {
+async fn ask(
+    mirror: &Mirror,
+    way: Way,
+    path: &str,
+    credentials: &[(&'static str, String)],
+    etag: &str,
+) -> TestResponse {
     let (method, field) = way.request(etag);
     let mut headers = credentials.to_vec();
     headers.extend(field);
@@ -148,7 +154,7 @@ async fn ask(mirror: &Mirror, way: Way, path: &str, credentials: &[(&'static str
 }
 
 /// Checks that an answer is private to its caller, and that a refusal tells nothing.
-fn check(got: &Got, expected: &[u16], about: &str) {
+fn check(got: &TestResponse, expected: &[u16], about: &str) {
     assert!(expected.contains(&got.status), "{about}: {} {:?}", got.status, got.body);
     assert!(
         got.header("vary").contains("authorization")
@@ -224,7 +230,7 @@ async fn a_package_that_a_caller_may_not_read_is_answered_like_a_missing_one() {
     let forge = forge().await;
     let mirror = closed(&forge).start().await;
     let reader = bearer(&token(&mirror, "reader").await);
-    let without_id = |got: &Got, name: &str| {
+    let without_id = |got: &TestResponse, name: &str| {
         let mut body: Value = serde_json::from_slice(&got.body).unwrap_or_default();
         if let Some(fields) = body.as_object_mut() {
             fields.remove("request_id");
@@ -255,7 +261,7 @@ async fn an_anonymous_rule_never_serves_a_private_repository() {
         assert_eq!(mirror.get(&path).await.status, 404, "{path}");
     }
     let list = "/v3/packages/releases?page=-1";
-    let names = |got: Got| got.json()["body"].as_array().map_or(0, Vec::len);
+    let names = |got: TestResponse| got.json()["body"].as_array().map_or(0, Vec::len);
     assert_eq!(mirror.get("/devsapp/fc3/zipball/v1.0.0").await.status, 200);
     mirror.clock.advance(Duration::from_secs(600));
     let by_insider = names(get(&mirror, list, &insider).await);

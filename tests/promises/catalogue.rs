@@ -8,7 +8,7 @@ use crate::{
     answer_text::golden,
     eventually::eventually,
     forge::{Fault, Forge, Host, Match, Route, TypeNames},
-    mirror::{Got, Mirror, Setup, setup},
+    mirror::{Mirror, Setup, TestResponse, setup},
 };
 
 const LIST: &str = "/v3/packages/releases?page=-1";
@@ -27,7 +27,7 @@ async fn forge() -> Forge {
     forge
 }
 
-fn body(got: &Got) -> Value {
+fn body(got: &TestResponse) -> Value {
     assert_eq!(got.status, 200, "{:?}", got.body);
     got.json()["body"].clone()
 }

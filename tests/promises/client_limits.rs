@@ -4,7 +4,7 @@ use srm_mirror::{peer::ClientLimits, value::ByteSize};
 
 use crate::{
     forge::Forge,
-    mirror::{Got, Mirror, setup},
+    mirror::{Mirror, TestResponse, setup},
 };
 
 const ZIP: &str = "/devsapp/fc3/zipball/v1.0.0";
@@ -22,12 +22,12 @@ async fn mirror(limits: ClientLimits) -> (Forge, Mirror) {
     (forge, mirror.start().await)
 }
 
-async fn ask(mirror: &Mirror, client: &str, path: &str) -> Got {
+async fn ask(mirror: &Mirror, client: &str, path: &str) -> TestResponse {
     mirror.get_with(path, &[("x-forwarded-for", client)]).await
 }
 
 /// Asserts a refusal by the limit of this key, which `/readyz` and `cache stats` count.
-async fn assert_refused(mirror: &Mirror, got: &Got, key: &str) {
+async fn assert_refused(mirror: &Mirror, got: &TestResponse, key: &str) {
     assert_eq!(got.status, 429, "{key}: {got:?}");
     let wait: u64 = got.header("retry-after").parse().expect("seconds");
     assert!((1..=600).contains(&wait), "{key}: {wait}");

@@ -11,7 +11,7 @@ use srm_mirror::value::ByteSize;
 
 use crate::{
     forge::{Fault, Forge, Lengths, Spec},
-    mirror::{Got, Mirror, setup},
+    mirror::{Mirror, TestResponse, setup},
     zips::{Drink, PACKAGE, TAG, ZIP, blobs, eventually, evict, forge, sha256, zip_requests, zips},
 };
 
@@ -53,7 +53,7 @@ fn usual(spec: Spec) -> Spec {
 }
 
 /// Expects the headers of a complete zip.
-fn is_complete(got: &Got) {
+fn is_complete(got: &TestResponse) {
     assert_eq!(got.status, 200, "{:?}", got.body);
     assert_eq!(got.header("etag"), format!("\"{}\"", got.sha256()));
     assert_eq!(got.repr_digest(), srm_mirror::entry::Digest::of(&got.body).0);
@@ -157,7 +157,7 @@ async fn twenty_cold_clients_and_a_head_cost_one_upstream_request() {
         gate.open();
         assert_eq!(plain.end().await.expect("whole"), sha256(&forge));
     });
-    let answers: Vec<Got> = answers.into_iter().map(|answer| answer.expect("whole")).collect();
+    let answers: Vec<TestResponse> = answers.into_iter().map(|answer| answer.expect("whole")).collect();
     let first = answers[0].sha256();
     for (n, got) in answers.iter().enumerate() {
         assert_eq!((got.status, got.header("etag")), (200, &*format!("\"{first}\"")));

@@ -11,7 +11,7 @@ use srm_mirror::{config::Config, registry::Unbuilt};
 
 use crate::{
     forge::{Fault, Forge, Host, Match, RepoRef, Spec},
-    mirror::{Got, Mirror, Setup, setup},
+    mirror::{Mirror, Setup, TestResponse, setup},
     zips::{blobs, pins},
 };
 
@@ -71,19 +71,19 @@ fn folder_of(repository: &RepoRef, reference: &str, top: &str) -> Files {
     files(&repository.zip_bytes(reference)).into_iter().filter_map(below).collect()
 }
 
-fn versions(got: &Got) -> Vec<String> {
+fn versions(got: &TestResponse) -> Vec<String> {
     assert_eq!(got.status, 200, "{}", text(got));
     let json = got.json();
     let list = json.as_array().cloned().unwrap_or_default();
     list.iter().map(|release| release["tag_name"].as_str().expect("a text").to_owned()).collect()
 }
 
-fn text(got: &Got) -> String {
+fn text(got: &TestResponse) -> String {
     String::from_utf8_lossy(&got.body).into_owned()
 }
 
 /// The content of `dist/index.js` in a flat zip.
-fn code(got: &Got) -> String {
+fn code(got: &TestResponse) -> String {
     assert_eq!(got.status, 200, "{}", text(got));
     let files = files(&got.body);
     let (_, content, _) = files.into_iter().find(|(name, ..)| name == "dist/index.js").expect("the code");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     eventually::eventually,
     forge::{Fault, Forge, Match, Seen},
-    mirror::{Got, Mirror, Setup, setup},
+    mirror::{Mirror, Setup, TestResponse, setup},
 };
 
 const LIST: &str = "/devsapp/fc3/releases";
@@ -30,7 +30,7 @@ fn lists(forge: &Forge) -> usize {
     forge.count(|seen| seen.path() == FORGE_LIST)
 }
 
-fn tags(got: &Got) -> Vec<String> {
+fn tags(got: &TestResponse) -> Vec<String> {
     let list = got.json();
     let tag = |release: &serde_json::Value| release["tag_name"].as_str().expect("text").to_owned();
     list.as_array().expect("a list").iter().map(tag).collect()

@@ -4,10 +4,10 @@ use serde_json::Value;
 
 use crate::{
     forge::{Fault, Forge, Match},
-    mirror::{Got, setup},
+    mirror::{TestResponse, setup},
 };
 
-fn tags(got: &Got) -> Vec<String> {
+fn tags(got: &TestResponse) -> Vec<String> {
     let list = got.json();
     let tag = |release: &Value| release["tag_name"].as_str().expect("text").to_owned();
     list.as_array().expect("a list").iter().map(tag).collect()

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::{
     answer_text::without_age,
     forge::{Fault, Forge, Match},
-    mirror::{Got, Mirror, setup},
+    mirror::{Mirror, TestResponse, setup},
 };
 
 async fn forge() -> Forge {
@@ -34,7 +34,7 @@ async fn forge() -> Forge {
 }
 
 /// One response as text, without the parts that differ between runs.
-fn told(mirror: &Mirror, forge: &Forge, path: &str, got: &Got) -> String {
+fn told(mirror: &Mirror, forge: &Forge, path: &str, got: &TestResponse) -> String {
     let mut text = format!("GET {path}\n\n{}\n", got.status);
     let mut names: Vec<&str> = got.headers.keys().map(|name| name.as_str()).collect();
     names.sort_unstable();

@@ -15,7 +15,7 @@ use crate::{
     eventually::eventually,
     forge::Forge,
     hosted::{component, component_with},
-    mirror::Got,
+    mirror::TestResponse,
     process::{Ended, Launch, Process, files},
 };
 
@@ -84,19 +84,19 @@ impl HostDirs {
 }
 
 impl HostProcess {
-    pub async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Got {
+    pub async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> TestResponse {
         self.try_send(method, path, body).await.expect("a complete response")
     }
 
-    pub async fn try_send(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Got, reqwest::Error> {
+    pub async fn try_send(&self, method: Method, path: &str, body: Vec<u8>) -> Result<TestResponse, reqwest::Error> {
         let request = self.process.client.request(method, self.process.url(path)).bearer_auth(&self.token);
         let response = request.body(body).send().await?;
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        Ok(Got { status, headers, body: response.bytes().await? })
+        Ok(TestResponse { status, headers, body: response.bytes().await? })
     }
 
-    pub async fn get(&self, path: &str) -> Got {
+    pub async fn get(&self, path: &str) -> TestResponse {
         self.send(Method::GET, path, Vec::new()).await
     }
 

@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     eventually::eventually,
     forge::Forge,
-    mirror::{Got, Mirror, Setup, setup},
+    mirror::{Mirror, Setup, TestResponse, setup},
 };
 
 mod hidden;
@@ -111,19 +111,26 @@ impl Host {
         Self { mirror, ci, reader, store }
     }
 
-    pub async fn send(&self, method: Method, path: &str, token: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> Got {
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        token: &str,
+        body: Vec<u8>,
+        headers: &[(&str, &str)],
+    ) -> TestResponse {
         send(&self.mirror, method, path, token, body, headers).await
     }
 
-    pub async fn put(&self, name: &str, version: &str, body: Vec<u8>) -> Got {
+    pub async fn put(&self, name: &str, version: &str, body: Vec<u8>) -> TestResponse {
         self.send(Method::PUT, &format!("/{name}/zipball/{version}"), &self.ci, body, &[]).await
     }
 
-    pub async fn get(&self, path: &str) -> Got {
+    pub async fn get(&self, path: &str) -> TestResponse {
         self.get_as(&self.reader, path).await
     }
 
-    async fn get_as(&self, token: &str, path: &str) -> Got {
+    async fn get_as(&self, token: &str, path: &str) -> TestResponse {
         self.mirror.get_with(path, &[("authorization", &format!("Bearer {token}"))]).await
     }
 
@@ -148,7 +155,7 @@ async fn send(
     token: &str,
     body: Vec<u8>,
     headers: &[(&str, &str)],
-) -> Got {
+) -> TestResponse {
     let mut request = mirror.client.request(method, mirror.url(path)).bearer_auth(token).body(body);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -156,7 +163,7 @@ async fn send(
     let response = request.send().await.expect("a head");
     let status = response.status().as_u16();
     let headers = response.headers().clone();
-    Got { status, headers, body: response.bytes().await.expect("a complete response") }
+    TestResponse { status, headers, body: response.bytes().await.expect("a complete response") }
 }
 
 async fn token(mirror: &Mirror, name: &str) -> String {

@@ -19,7 +19,7 @@ use crate::{
     forge::Forge,
     hosted::{Host, component, component_with, hosting, publish_yaml},
     logs,
-    mirror::{Got, Mirror},
+    mirror::{Mirror, TestResponse},
     plain_client,
     process::{Dice, Launch, files},
 };
@@ -66,7 +66,7 @@ impl Cli {
         signature(&self.code, &format!("{}n{}", now.as_nanosecond(), self.nonce.get()), now.as_second())
     }
 
-    async fn send(&self, method: Method, path: &str, form: &[(&str, &str)]) -> Got {
+    async fn send(&self, method: Method, path: &str, form: &[(&str, &str)]) -> TestResponse {
         self.send_signed(method, path, &self.signature(), form).await
     }
 
@@ -77,7 +77,7 @@ impl Cli {
         path: &str,
         headers: &[(&'static str, String)],
         form: &[(&str, &str)],
-    ) -> Got {
+    ) -> TestResponse {
         let mut request = self.client.request(method.clone(), format!("{}{path}", self.base));
         for (name, value) in headers {
             request = request.header(*name, value);
@@ -90,14 +90,14 @@ impl Cli {
         let response = request.send().await.expect("a head");
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        Got { status, headers, body: response.bytes().await.expect("a complete response") }
+        TestResponse { status, headers, body: response.bytes().await.expect("a complete response") }
     }
 
-    pub async fn form(&self, form: &[(&str, &str)]) -> Got {
+    pub async fn form(&self, form: &[(&str, &str)]) -> TestResponse {
         self.send(Method::POST, "/v3/packages/releases", form).await
     }
 
-    pub async fn announce(&self, name: &str, version: &str) -> Got {
+    pub async fn announce(&self, name: &str, version: &str) -> TestResponse {
         let publish = publish_yaml(name, version);
         self.form(&[("publish", &publish), ("version_body", "The notes."), ("readme", "# A test\n"), ("syaml", "")])
             .await
@@ -144,11 +144,11 @@ pub async fn upload(client: &reqwest::Client, url: &str, zip: Vec<u8>) -> Option
     client.put(url).body(chunked(zip)).send().await.ok().map(|response| response.status().as_u16())
 }
 
-fn text(got: &Got) -> String {
+fn text(got: &TestResponse) -> String {
     String::from_utf8_lossy(&got.body).into_owned()
 }
 
-pub fn sentence(got: &Got) -> String {
+pub fn sentence(got: &TestResponse) -> String {
     got.json()["body"].as_str().unwrap_or_else(|| panic!("no text: {:?}", got.body)).to_owned()
 }
 

@@ -5,7 +5,7 @@ use srm_mirror::config::Config;
 use crate::{
     answer_text::golden,
     forge::Forge,
-    mirror::{Got, Mirror, setup},
+    mirror::{Mirror, TestResponse, setup},
 };
 
 const LATEST: &str = "/v3/packages/devsapp__fc3/release/latest";
@@ -25,7 +25,7 @@ fn proxies(list: &[&str]) -> Vec<srm_mirror::value::Network> {
 }
 
 /// The scheme and authority of the release's zip.
-fn base(got: &Got) -> String {
+fn base(got: &TestResponse) -> String {
     let url = got.json()["body"]["zipball_url"].as_str().expect("a text").to_owned();
     url.strip_suffix("/v3/packages/github__devsapp__fc3/zipball/v1.0.0").expect("the zip's path").to_owned()
 }

@@ -12,7 +12,7 @@ use crate::{
     eventually::eventually,
     forge::{Fault, Forge, Match},
     logs,
-    mirror::{Got, Mirror, setup},
+    mirror::{Mirror, TestResponse, setup},
     process::{Launch, Process},
     zips::{PACKAGE, ZIP, blobs, zips},
 };
@@ -107,7 +107,7 @@ async fn on_one_port(forge: &Forge, dir: &Path, hosts: [&str; 2]) -> Process {
 }
 
 /// The freshness that a client has left: `max-age` without what `Age` has used up.
-fn left(got: &Got) -> i64 {
+fn left(got: &TestResponse) -> i64 {
     let max_age = got.header("cache-control").strip_prefix("public, max-age=").expect("a max-age");
     let max_age = max_age.trim_end_matches(", immutable");
     let age = if got.header("age").is_empty() { "0" } else { got.header("age") };

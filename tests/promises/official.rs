@@ -7,10 +7,10 @@ use srm_mirror::package::DialectName;
 use crate::{
     forge::{BadSignature, Fault, Forge, Host, Links, Match, Missing, RegistryZips, Route},
     logs,
-    mirror::{Got, Mirror, setup},
+    mirror::{Mirror, TestResponse, setup},
 };
 
-fn text(got: &Got) -> String {
+fn text(got: &TestResponse) -> String {
     String::from_utf8_lossy(&got.body).into_owned()
 }
 

@@ -16,7 +16,7 @@ use crate::{
     forge::Forge,
     issuer::{self, Answers, Provider, SigningKey},
     logs,
-    mirror::{Got, Mirror, Setup, setup},
+    mirror::{Mirror, Setup, TestResponse, setup},
 };
 
 const PACKAGE: &str = "/devsapp/fc3/releases/latest";
@@ -59,7 +59,7 @@ fn claims(mirror: &Mirror, provider: &Provider, seconds: i64) -> Value {
     json!({"iss": provider.url(), "sub": "anna", "aud": "srm", "iat": now, "exp": now + seconds, "groups": ["dev", "x"]})
 }
 
-async fn get(mirror: &Mirror, path: &str, token: &str) -> Got {
+async fn get(mirror: &Mirror, path: &str, token: &str) -> TestResponse {
     let value = format!("Bearer {token}");
     mirror.get_with(path, &[("authorization", value.as_str())]).await
 }

@@ -9,7 +9,7 @@ use crate::{
     fleets::Fleet,
     forge::Forge,
     json_answers::gunzip,
-    mirror::{Got, Mirror, setup},
+    mirror::{Mirror, TestResponse, setup},
 };
 
 const DOCUMENT: &str = "/-/openapi.json";
@@ -48,7 +48,7 @@ impl Description {
     }
 
     /// Checks that a response is among those of an operation: its status, its type and, of JSON, its fields.
-    fn check(&self, operation: &Value, got: &Got, of: &str) {
+    fn check(&self, operation: &Value, got: &TestResponse, of: &str) {
         let described = &operation["responses"][got.status.to_string()];
         assert!(!described.is_null(), "{of}: {} is not described: {got:?}", got.status);
         let content = &self.resolve(described)["content"];

@@ -16,7 +16,7 @@ use crate::{
     cache_ops::{cache, said},
     forge::{Forge, Host, Match, Spec},
     logs,
-    mirror::{Got, Mirror, Setup, setup},
+    mirror::{Mirror, Setup, TestResponse, setup},
     zips::{blobs, eventually},
 };
 
@@ -54,7 +54,7 @@ fn with_mode(forge: &Forge, mode: ModelMode) -> Setup {
     setup(forge).with(|config: &mut Config| config.packages.model = mode)
 }
 
-fn text(got: &Got) -> String {
+fn text(got: &TestResponse) -> String {
     String::from_utf8_lossy(&got.body).into_owned()
 }
 

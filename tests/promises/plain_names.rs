@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     forge::Forge,
-    mirror::{Got, Mirror, setup},
+    mirror::{Mirror, TestResponse, setup},
     process::{Ended, Launch},
 };
 
@@ -99,7 +99,7 @@ async fn plain_names_are_kept_removed_counted_and_verified() {
 }
 
 /// A zip's digest, else the tags of the releases: addresses have the port of their mirror.
-fn content(got: &Got) -> String {
+fn content(got: &TestResponse) -> String {
     if got.body.starts_with(b"PK") {
         return got.sha256();
     }

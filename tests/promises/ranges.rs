@@ -5,7 +5,7 @@ use srm_mirror::entry::Digest;
 
 use crate::{
     forge::{Fault, Forge, Lengths},
-    mirror::{Got, Mirror},
+    mirror::{Mirror, TestResponse},
     zips::{Drink, PACKAGE, TAG, ZIP, blobs, eventually, forge, len, sha256, zip_requests, zips},
 };
 
@@ -29,7 +29,7 @@ async fn stored(size: u64) -> Stored {
     Stored { forge, mirror, bytes, etag }
 }
 
-fn complete(got: &Got, stored: &Stored) {
+fn complete(got: &TestResponse, stored: &Stored) {
     assert_eq!(got.header("etag"), stored.etag);
     assert_eq!(got.header("accept-ranges"), "bytes");
     // RFC 9530 §3: in an error it would be that of the error.

@@ -12,7 +12,7 @@ use crate::{
     bucket::{BucketFault, TestBucket},
     eventually::eventually,
     forge::Forge,
-    mirror::{Got, Mirror, Setup, setup},
+    mirror::{Mirror, Setup, TestResponse, setup},
     process::{Launch, is_stored},
 };
 
@@ -51,7 +51,7 @@ async fn administrator(mirror: &Mirror) -> String {
     token(mirror, "ops", &["read", "admin"], &[]).await
 }
 
-async fn ask(mirror: &Mirror, route: &str, body: Value, fields: &[(&str, &str)]) -> Got {
+async fn ask(mirror: &Mirror, route: &str, body: Value, fields: &[(&str, &str)]) -> TestResponse {
     let mut request = mirror.client.post(mirror.url(&format!("/-/{route}"))).body(body.to_string());
     for (name, value) in fields {
         request = request.header(*name, *value);
@@ -59,14 +59,14 @@ async fn ask(mirror: &Mirror, route: &str, body: Value, fields: &[(&str, &str)])
     let response = request.send().await.expect("an answer");
     let status = response.status().as_u16();
     let headers = response.headers().clone();
-    Got { status, headers, body: response.bytes().await.expect("a body") }
+    TestResponse { status, headers, body: response.bytes().await.expect("a body") }
 }
 
-async fn act(mirror: &Mirror, credentials: &str, route: &str, body: Value) -> Got {
+async fn act(mirror: &Mirror, credentials: &str, route: &str, body: Value) -> TestResponse {
     ask(mirror, route, body, &[("authorization", credentials), JSON]).await
 }
 
-fn text(got: &Got) -> String {
+fn text(got: &TestResponse) -> String {
     String::from_utf8_lossy(&got.body).into_owned()
 }
 

@@ -7,7 +7,7 @@ use srm_mirror::{config::Config, registry::Private};
 
 use crate::{
     forge::{Forge, Match, Route},
-    mirror::{Got, Mirror, Setup, setup},
+    mirror::{Mirror, Setup, TestResponse, setup},
 };
 
 const OLD: &str = "devsapp/fc3";
@@ -33,7 +33,7 @@ fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-async fn zip(mirror: &Mirror, name: &str, version: &str) -> Got {
+async fn zip(mirror: &Mirror, name: &str, version: &str) -> TestResponse {
     mirror.get(&format!("/{name}/zipball/{version}")).await
 }
 
@@ -143,7 +143,7 @@ async fn a_private_package_and_one_that_does_not_exist_are_answered_alike() {
                 let private = mirror.get(&format!("{prefix}/acme/secret/{rest}")).await;
                 let absent = mirror.get(&format!("{prefix}/acme/absent/{rest}")).await;
                 assert_eq!((private.status, absent.status), (404, 404), "{prefix}/{rest}");
-                let told = |got: &Got| {
+                let told = |got: &TestResponse| {
                     let mut headers: Vec<_> =
                         got.headers.iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
                     headers.retain(|line| !line.starts_with("x-request-id") && !line.starts_with("date"));

@@ -6,7 +6,7 @@ use srm_mirror::entry::Key;
 
 use crate::{
     forge::Forge,
-    mirror::{Got, Mirror, setup},
+    mirror::{Mirror, TestResponse, setup},
     zips::eventually,
 };
 
@@ -26,7 +26,7 @@ async fn forge() -> Forge {
 }
 
 /// Requests until a hit is in the response cache, then once more.
-async fn again(mirror: &Mirror, path: &str, headers: &[(&str, &str)]) -> [Got; 2] {
+async fn again(mirror: &Mirror, path: &str, headers: &[(&str, &str)]) -> [TestResponse; 2] {
     mirror.get_with(path, headers).await;
     [mirror.get_with(path, headers).await, mirror.get_with(path, headers).await]
 }
@@ -56,7 +56,7 @@ async fn every_input_of_a_response_takes_effect_right_after_a_cached_one() {
         .await;
     for path in PREPARED {
         let [_, got] = again(&mirror, path, &[]).await;
-        let shows = |got: &Got, host: &str| String::from_utf8_lossy(&got.body).contains(&format!("//{host}/"));
+        let shows = |got: &TestResponse, host: &str| String::from_utf8_lossy(&got.body).contains(&format!("//{host}/"));
         let etag = got.header("etag");
         assert_eq!(mirror.get_with(path, &[("if-none-match", etag)]).await.status, 304, "{path}");
         assert_eq!(mirror.get_with(path, &[("if-match", "\"other\"")]).await.status, 412, "{path}");

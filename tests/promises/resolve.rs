@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use crate::{
     eventually::eventually,
     forge::{Forge, Host, Match},
-    mirror::{Got, Mirror, setup},
+    mirror::{Mirror, TestResponse, setup},
 };
 
 const NAME: &str = "devsapp/fc3";
@@ -35,7 +35,7 @@ fn take_requests(forge: &Forge) -> Vec<String> {
     words
 }
 
-async fn zip(mirror: &Mirror, version: &str) -> Got {
+async fn zip(mirror: &Mirror, version: &str) -> TestResponse {
     mirror.get(&format!("/devsapp/fc3/zipball/{version}")).await
 }
 

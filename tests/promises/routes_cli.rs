@@ -8,7 +8,7 @@ use srm_mirror::dialect::RouteConfig;
 use crate::{
     cache_ops::{cache, said},
     forge::Forge,
-    mirror::{Got, Mirror, setup},
+    mirror::{Mirror, TestResponse, setup},
     process::{Ended, Launch},
 };
 
@@ -49,7 +49,7 @@ fn of_dialect(report: &Value, dialect: &str) -> (String, Value, Value) {
     (row["rule"].as_str().expect("a rule").to_owned(), row["asked"].clone(), row["recorded"]["upstream"].clone())
 }
 
-fn body(got: &Got) -> String {
+fn body(got: &TestResponse) -> String {
     String::from_utf8_lossy(&got.body).into_owned()
 }
 

@@ -22,7 +22,7 @@ use crate::{
     eventually::eventually,
     forge::Forge,
     hosted::{component, component_with, hosting, stored_component},
-    mirror::{Got, Mirror},
+    mirror::{Mirror, TestResponse},
 };
 
 mod changes;
@@ -161,15 +161,15 @@ impl Node {
         (self.cache, self.store)
     }
 
-    async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Got {
+    async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> TestResponse {
         let request = self.mirror.client.request(method, self.mirror.url(path)).bearer_auth(&self.ci);
         let response = request.body(body).send().await.expect("a head");
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        Got { status, headers, body: response.bytes().await.expect("a complete response") }
+        TestResponse { status, headers, body: response.bytes().await.expect("a complete response") }
     }
 
-    pub async fn put(&self, name: &str, version: &str, body: Vec<u8>) -> Got {
+    pub async fn put(&self, name: &str, version: &str, body: Vec<u8>) -> TestResponse {
         self.send(Method::PUT, &format!("/{name}/zipball/{version}"), body).await
     }
 
@@ -180,16 +180,16 @@ impl Node {
         zip
     }
 
-    pub async fn delete(&self, name: &str, version: &str) -> Got {
+    pub async fn delete(&self, name: &str, version: &str) -> TestResponse {
         self.send(Method::DELETE, &format!("/{name}/zipball/{version}"), Vec::new()).await
     }
 
-    pub async fn get(&self, path: &str) -> Got {
+    pub async fn get(&self, path: &str) -> TestResponse {
         self.mirror.get_with(path, &[("authorization", &format!("Bearer {}", self.reader))]).await
     }
 
     /// Fetches a zip; its SHA-256 where it came whole.
-    pub async fn fetch(&self, name: &str, version: &str) -> Result<String, Got> {
+    pub async fn fetch(&self, name: &str, version: &str) -> Result<String, TestResponse> {
         let got = self.get(&format!("/{name}/flat/{version}")).await;
         if got.status == 200 { Ok(got.sha256()) } else { Err(got) }
     }

@@ -17,7 +17,7 @@ use crate::{
     eventually::eventually,
     fleets::Fleet,
     forge::{Forge, Host, Match},
-    mirror::{Got, Mirror, Setup, setup},
+    mirror::{Mirror, Setup, TestResponse, setup},
     process::Launch,
     shared_bucket::node,
 };
@@ -82,7 +82,7 @@ fn on_gitee(forge: &Forge) {
 }
 
 /// The upstream in the address of the list's first zip, which GitHub's need not have; none where the answer has no list.
-fn source(got: &Got) -> Option<String> {
+fn source(got: &TestResponse) -> Option<String> {
     if got.status != 200 {
         return None;
     }
@@ -99,7 +99,7 @@ fn requests_to(forge: &Forge, host: Host) -> usize {
     forge.requests().iter().filter(|seen| seen.host == host).count()
 }
 
-async fn set(mirror: &Mirror, dir: &Path, name: &str, upstream: &str) -> Got {
+async fn set(mirror: &Mirror, dir: &Path, name: &str, upstream: &str) -> TestResponse {
     let ask = json!({"name": name, "upstream": upstream});
     mirror.control(dir, Method::POST, "/-/route/set", ask.to_string()).await
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{
     answer_text::golden,
     forge::Forge,
-    mirror::{Got, PrintedError, Setup, setup},
+    mirror::{PrintedError, Setup, TestResponse, setup},
 };
 
 const HOST: [(&str, &str); 1] = [("host", "registry.devsapp.cn")];
@@ -30,7 +30,7 @@ fn usual(forge: &Forge) -> Setup {
 }
 
 /// The value that the client reads: `body.Response || body`, or the error's message.
-fn value_of_client(got: &Got) -> Result<Value, PrintedError> {
+fn value_of_client(got: &TestResponse) -> Result<Value, PrintedError> {
     let body = got.json();
     match body["Error"]["Message"].as_str() {
         Some(message) => Err(PrintedError(message.to_owned())),

@@ -9,7 +9,7 @@ use srm_mirror::{
 
 use crate::{
     forge::{Fault, Forge, Host, Match},
-    mirror::{Got, Mirror, Setup, setup},
+    mirror::{Mirror, Setup, TestResponse, setup},
 };
 
 const LIST: &str = "/acme/tool/releases";
@@ -39,12 +39,12 @@ async fn restart(mirror: Mirror, dir: &Path, setup: Setup) -> Mirror {
     setup.start_in(dir).await
 }
 
-fn message(got: &Got) -> String {
+fn message(got: &TestResponse) -> String {
     String::from_utf8_lossy(&got.body).into_owned()
 }
 
 /// The upstream in the zip's address.
-fn source(mirror: &Mirror, got: &Got) -> String {
+fn source(mirror: &Mirror, got: &TestResponse) -> String {
     assert_eq!(got.status, 200, "{}", message(got));
     let json = got.json();
     let url = json[0]["zipball_url"].as_str().expect("a text");

@@ -22,7 +22,7 @@ async fn both() -> Forge {
     forge
 }
 
-async fn zip(mirror: &Mirror, version: &str) -> crate::mirror::Got {
+async fn zip(mirror: &Mirror, version: &str) -> crate::mirror::TestResponse {
     mirror.get(&format!("/devsapp/fc3/zipball/{version}")).await
 }
 

@@ -12,7 +12,7 @@ use srm_mirror::value::Period;
 use crate::{
     eventually::eventually,
     forge::{Fault, Forge, Match},
-    mirror::{Got, Mirror, setup},
+    mirror::{Mirror, TestResponse, setup},
     zips::blobs,
 };
 
@@ -49,7 +49,7 @@ struct Checked {
 
 impl Checked {
     /// Checks an answer. `kind` begins with its status.
-    fn check(&mut self, kind: &str, got: &Got) {
+    fn check(&mut self, kind: &str, got: &TestResponse) {
         let what = format!("{kind}: {got:?}");
         assert!(kind.starts_with(&got.status.to_string()), "{what}");
         for (name, field_kind) in FIELDS {
@@ -85,7 +85,7 @@ fn assert_field(kind: Kind, line: &str, what: &str) {
 }
 
 /// RFC 9211: one member of ours; `hit` excludes `fwd` and all that belongs to it.
-fn check_cache_status(got: &Got, what: &str) {
+fn check_cache_status(got: &TestResponse, what: &str) {
     let field = got.header("cache-status");
     if field.is_empty() {
         assert!(got.header("content-type") == "application/json", "only pages of operations have none: {what}");

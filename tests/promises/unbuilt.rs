@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::{
     forge::{Forge, Host, Match, Spec},
-    mirror::{Got, Mirror, setup},
+    mirror::{Mirror, TestResponse, setup},
     zips::{blobs, eventually},
 };
 
@@ -31,7 +31,7 @@ fn source(spec: Spec) -> Spec {
     spec.publish_yaml("Type: Component\nName: source\n").file("package.json", "{\"main\": \"./dist/index.js\"}")
 }
 
-fn text(got: &Got) -> String {
+fn text(got: &TestResponse) -> String {
     String::from_utf8_lossy(&got.body).into_owned()
 }
 

@@ -10,7 +10,7 @@ use crate::{
     answer_text::golden,
     eventually::eventually,
     forge::{self, Fault, Fields, Forge, Host, Match, Route, Spec, Times},
-    mirror::{Got, Mirror, PrintedError, Setup, setup},
+    mirror::{Mirror, PrintedError, Setup, TestResponse, setup},
 };
 
 mod catalog;
@@ -42,7 +42,7 @@ fn usual(forge: &Forge) -> Setup {
 }
 
 /// The value that the client reads, or the error it prints when the body is a string.
-fn value_of_client(got: &Got) -> Result<Value, PrintedError> {
+fn value_of_client(got: &TestResponse) -> Result<Value, PrintedError> {
     let body = got.json();
     assert_eq!(body["request_id"], got.header("x-request-id"));
     match &body["body"] {

@@ -14,7 +14,7 @@ use srm_mirror::{
 use crate::{
     eventually::eventually,
     forge::{Fault, Forge, Match, Route},
-    mirror::{Got, Mirror, Setup, setup},
+    mirror::{Mirror, Setup, TestResponse, setup},
 };
 
 const PACKAGE: &str = "devsapp/fc3";
@@ -49,7 +49,7 @@ async fn listed(mirror: &Mirror) -> Vec<String> {
     tags(&got.json())
 }
 
-async fn latest(mirror: &Mirror) -> Got {
+async fn latest(mirror: &Mirror) -> TestResponse {
     mirror.get(&format!("/{PACKAGE}/releases/latest")).await
 }
 

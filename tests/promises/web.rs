@@ -9,7 +9,7 @@ use crate::{
     access::{self, OPEN, PUBLIC, SECRET, create, rule, with_rules},
     eventually::eventually,
     forge::Forge,
-    mirror::{Got, Mirror, Setup, setup},
+    mirror::{Mirror, Setup, TestResponse, setup},
     tls::program,
 };
 
@@ -27,12 +27,12 @@ async fn forge() -> Forge {
     forge
 }
 
-fn text(got: &Got) -> String {
+fn text(got: &TestResponse) -> String {
     String::from_utf8(got.body.to_vec()).expect("text")
 }
 
 /// A page, as a browser asks for it.
-async fn page_with(mirror: &Mirror, path: &str, fields: &[(&str, &str)]) -> Got {
+async fn page_with(mirror: &Mirror, path: &str, fields: &[(&str, &str)]) -> TestResponse {
     mirror.get_with(path, &[&[HTML], fields].concat()).await
 }
 

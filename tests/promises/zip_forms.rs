@@ -5,7 +5,7 @@ use std::io::{Cursor, Read};
 
 use crate::{
     forge::{Forge, Spec},
-    mirror::{Got, Mirror},
+    mirror::{Mirror, TestResponse},
     zips::{blobs, eventually},
 };
 
@@ -38,7 +38,7 @@ fn larger(spec: Spec) -> Spec {
 }
 
 /// Expects the headers of a complete zip of these bytes.
-fn is_complete(got: &Got) {
+fn is_complete(got: &TestResponse) {
     assert_eq!(got.status, 200, "{:?}", got.body);
     assert_eq!(got.header("etag"), format!("\"{}\"", got.sha256()));
     assert_eq!(got.repr_digest(), srm_mirror::entry::Digest::of(&got.body).0);

@@ -7,14 +7,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     forge::{Forge, Lengths},
-    mirror::{Got, Mirror},
+    mirror::{Mirror, TestResponse},
     zips::{PACKAGE, TAG, ZIP, blobs, eventually, forge},
 };
 
 const TAGGED: &str = "public, max-age=31536000, immutable";
 const BRANCHED: &str = "public, max-age=60";
 
-fn same(got: &Got, expected: &[(&str, &str)]) {
+fn same(got: &TestResponse, expected: &[(&str, &str)]) {
     for (name, value) in expected {
         assert_eq!(got.header(name), *value, "{name}");
     }

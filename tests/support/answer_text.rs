@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use crate::mirror::Got;
+use crate::mirror::TestResponse;
 
 /// The header fields of a response that clients evaluate.
 const SHOWN_FIELDS: [&str; 8] =
@@ -17,7 +17,7 @@ pub fn without_age(cache_control: &str) -> &str {
 }
 
 /// Status, [`SHOWN_FIELDS`] and body; values that differ between runs are replaced.
-pub fn golden(got: &Got) -> String {
+pub fn golden(got: &TestResponse) -> String {
     let mut text = format!("{}\n", got.status);
     for name in SHOWN_FIELDS.into_iter().filter(|name| !got.header(name).is_empty()) {
         // The remaining freshness depends on the real clock.

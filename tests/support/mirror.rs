@@ -47,7 +47,7 @@ pub struct Setup {
 }
 
 /// A complete response.
-pub struct Got {
+pub struct TestResponse {
     pub status: u16,
     pub headers: reqwest::header::HeaderMap,
     pub body: Bytes,
@@ -60,16 +60,20 @@ pub struct PrintedError(pub String);
 /// Longest body that a failing test prints.
 const MAX_PRINTED_BODY_BYTES: usize = 4 << 10;
 
-impl std::fmt::Debug for Got {
+impl std::fmt::Debug for TestResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let text = std::str::from_utf8(&self.body).ok().filter(|text| text.len() <= MAX_PRINTED_BODY_BYTES);
         let body = text.map_or_else(|| format!("{} bytes, SHA-256 {}", self.body.len(), self.sha256()), str::to_owned);
         let headers = &self.headers;
-        f.debug_struct("Got").field("status", &self.status).field("headers", headers).field("body", &body).finish()
+        f.debug_struct("TestResponse")
+            .field("status", &self.status)
+            .field("headers", headers)
+            .field("body", &body)
+            .finish()
     }
 }
 
-impl Got {
+impl TestResponse {
     /// The value of a header field; empty if it is absent.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map(|value| value.to_str().expect("text")).unwrap_or_default()
@@ -206,15 +210,15 @@ impl Mirror {
         self.dir.as_ref().expect("started with a temporary directory").path()
     }
 
-    pub async fn get(&self, path: &str) -> Got {
+    pub async fn get(&self, path: &str) -> TestResponse {
         self.get_with(path, &[]).await
     }
 
-    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Got {
+    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> TestResponse {
         self.request(reqwest::Method::GET, path, headers).await.expect("a complete response")
     }
 
-    pub async fn head(&self, path: &str) -> Got {
+    pub async fn head(&self, path: &str) -> TestResponse {
         self.request(reqwest::Method::HEAD, path, &[]).await.expect("a complete response")
     }
 
@@ -224,7 +228,7 @@ impl Mirror {
         method: reqwest::Method,
         path: &str,
         headers: &[(&str, &str)],
-    ) -> Result<Got, reqwest::Error> {
+    ) -> Result<TestResponse, reqwest::Error> {
         let mut request = self.client.request(method, self.url(path));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -232,7 +236,7 @@ impl Mirror {
         let response = request.send().await?;
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        Ok(Got { status, headers, body: response.bytes().await? })
+        Ok(TestResponse { status, headers, body: response.bytes().await? })
     }
 
     /// Receives the head of a response and leaves the body to the caller.
@@ -256,13 +260,13 @@ impl Mirror {
         method: reqwest::Method,
         path: &str,
         body: impl Into<reqwest::Body>,
-    ) -> Got {
+    ) -> TestResponse {
         let client = plain_client::builder().unix_socket(dir.join("control.sock")).build();
         let request = client.expect("a client").request(method, format!("http://mirror{path}")).body(body);
         let response = request.send().await.expect("a head");
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        Got { status, headers, body: response.bytes().await.expect("a complete response") }
+        TestResponse { status, headers, body: response.bytes().await.expect("a complete response") }
     }
 
     /// Sends an administration request, `POST /-/{what}`, through the control socket. Expects 200 and returns the JSON lines.

@@ -20,7 +20,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{forge::Forge, mirror::Got, plain_client};
+use crate::{forge::Forge, mirror::TestResponse, plain_client};
 
 /// The only certificate authority that a started program trusts; it has signed nothing.
 const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/authority.pem");
@@ -235,16 +235,16 @@ impl Process {
     }
 
     /// Fetches a complete response.
-    pub async fn get(&self, path: &str) -> Got {
+    pub async fn get(&self, path: &str) -> TestResponse {
         self.try_get(path).await.expect("a complete response")
     }
 
     /// Fetches a response; an error if it is incomplete.
-    pub async fn try_get(&self, path: &str) -> Result<Got, reqwest::Error> {
+    pub async fn try_get(&self, path: &str) -> Result<TestResponse, reqwest::Error> {
         let response = self.client.get(self.url(path)).send().await?;
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        Ok(Got { status, headers, body: response.bytes().await? })
+        Ok(TestResponse { status, headers, body: response.bytes().await? })
     }
 
     /// Receives the head of a response and leaves the body to the caller.
@@ -334,7 +334,7 @@ async fn ended(mut child: Child, out: Captured, err: Captured) -> Ended {
 }
 
 /// True for a hit in the store. A zip that is complete but not stored yet is lost by a kill.
-pub fn is_stored(got: &Got) -> bool {
+pub fn is_stored(got: &TestResponse) -> bool {
     let status = got.cache_status();
     status.starts_with("srm-mirror; hit") && !status.contains("spool")
 }

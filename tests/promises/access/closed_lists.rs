@@ -11,7 +11,7 @@ async fn lists_show_what_their_caller_may_read() {
     let rules = vec![rule(&["acme-*"], &["token:insider"], false), rule(&["official:*"], &["token:reader"], true)];
     let mirror = with_rules(setup(&forge), rules).start().await;
     let insider = bearer(&token(&mirror, "insider").await);
-    let names = |got: Got| {
+    let names = |got: TestResponse| {
         let rows = got.json()["body"].as_array().cloned().unwrap_or_default();
         rows.iter().map(|row| row["name"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
     };

@@ -3,7 +3,7 @@
 use super::*;
 use crate::bucket::BucketFault;
 
-fn retry_after(got: &Got) -> u64 {
+fn retry_after(got: &TestResponse) -> u64 {
     got.header("retry-after").parse().unwrap_or_default()
 }
 
