@@ -8,8 +8,8 @@ use super::BucketError;
 
 /// How often a request is tried while the bucket fails.
 const PATIENT_ATTEMPTS: u32 = 5;
-/// How long, all pauses together.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long, all pauses together: longer than a bucket that has failed is left alone.
+const PATIENCE: Duration = Duration::from_secs(35);
 /// The first pause after a failure; each further one is twice as long.
 const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(250);
 
@@ -28,7 +28,7 @@ impl MaybeBucketError for BucketError {
     }
 }
 
-/// Sends a request again while the bucket fails, for 10 s at most.
+/// Sends a request again while the bucket fails, for 35 s at most.
 ///
 /// # Errors
 /// The last one, when the request was tried often or long enough, or the bucket does not fail but refuses; or another one than the
@@ -64,8 +64,8 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_bucket_that_is_left_alone_is_waited_for_at_most_10_s() {
-        for (retry_after, attempts) in [(0, 5), (4, 3), (30, 1)] {
+    async fn a_bucket_that_is_left_alone_is_waited_for_at_most_35_s() {
+        for (retry_after, attempts) in [(0, 5), (4, 5), (12, 3), (30, 2), (60, 1)] {
             let begun = Instant::now();
             let mut count = 0;
             let request = || {
