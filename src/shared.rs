@@ -9,6 +9,7 @@ mod blob_name;
 mod bucket;
 mod bucket_gate;
 mod config;
+mod damaged_objects;
 mod documents;
 mod garbage;
 mod hosted_objects;

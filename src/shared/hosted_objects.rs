@@ -1,16 +1,16 @@
 //! The objects of published packages in the bucket: small ones that are created once or replaced by comparison, and zips.
 //! What they hold is their owner's business.
 
-use std::{collections::HashSet, io, sync::Arc};
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::BoxStream};
-use parking_lot::Mutex;
 
 use super::{
     Bucket, BucketError, ChangeNotices, ObjectPage,
     blob_name::BlobFolder,
     bucket::SmallObject,
+    damaged_objects::DamagedObjects,
     marks::{is_look_too_old, unmarked_name},
     object_name::ObjectName,
     probe::{Creation, Replacement},
@@ -22,8 +22,6 @@ use crate::{
 
 /// Largest small object, bytes.
 pub(super) const MAX_HOSTED_OBJECT_BYTES: usize = 16 << 20;
-/// Damaged marks that are remembered, so that the log names each once.
-const MAX_DAMAGED_MARKS: usize = 1000;
 /// How often a zip is uploaded whose outcome is unclear.
 const UPLOAD_ATTEMPTS: usize = 2;
 
@@ -31,8 +29,7 @@ const UPLOAD_ATTEMPTS: usize = 2;
 pub struct HostedObjects {
     bucket: Arc<Bucket>,
     clock: Clock,
-    /// The zips whose damaged marks the log has named.
-    damaged_marks: Mutex<HashSet<Digest>>,
+    damaged_marks: DamagedObjects,
 }
 
 /// The name under which a zip may be stored and named by a record.
@@ -80,7 +77,7 @@ impl From<BucketError> for ObjectDownloadError {
 impl HostedObjects {
     /// The objects in a bucket.
     pub fn new(bucket: Arc<Bucket>, clock: Clock) -> Self {
-        Self { bucket, clock, damaged_marks: Mutex::default() }
+        Self { bucket, clock, damaged_marks: DamagedObjects::default() }
     }
 
     /// Notices of changes in the bucket.
@@ -139,19 +136,13 @@ impl HostedObjects {
     pub async fn unmarked_zip(&self, digest: &Digest) -> Result<UnmarkedZip, BucketError> {
         let looked_at = self.clock.reading();
         let name = unmarked_name(&self.bucket, BlobFolder::Published, digest).await;
-        if matches!(name, Err(BucketError::Damaged)) && self.is_newly_damaged(digest) {
+        if matches!(name, Err(BucketError::Damaged)) {
             let mark = BlobFolder::Published.mark(digest);
-            tracing::error!(object = %mark, "the mark of a published zip in the shared bucket cannot be read");
+            if self.damaged_marks.is_new(&mark) {
+                tracing::error!(object = %mark, "the mark of a published zip in the shared bucket cannot be read");
+            }
         }
         Ok(UnmarkedZip { name: name?.to_string(), looked_at })
-    }
-
-    fn is_newly_damaged(&self, digest: &Digest) -> bool {
-        let mut damaged = self.damaged_marks.lock();
-        if damaged.len() == MAX_DAMAGED_MARKS {
-            damaged.clear();
-        }
-        damaged.insert(*digest)
     }
 
     /// False when the mark of a zip was looked for so long ago that a record may no longer name the zip.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::BucketError;
 
@@ -28,7 +28,7 @@ impl MaybeBucketError for BucketError {
     }
 }
 
-/// Sends a request again while the bucket fails, for 35 s at most.
+/// Sends a request again while the bucket fails. Waits for 35 s at most between the attempts, however long each takes.
 ///
 /// # Errors
 /// The last one, when the request was tried often or long enough, or the bucket does not fail but refuses; or another one than the
@@ -38,7 +38,7 @@ where
     // No `AsyncFnMut`: the future of one does not move between threads.
     F: Future<Output = Result<T, E>>,
 {
-    let begun = Instant::now();
+    let mut waited = Duration::ZERO;
     let mut failures = 0;
     loop {
         let error = match request().await {
@@ -52,7 +52,8 @@ where
             BucketError::Unreachable | BucketError::TimedOut | BucketError::Status(500..) => pause,
             _ => return Err(error.into()),
         };
-        if failures == PATIENT_ATTEMPTS || begun.elapsed() + pause > PATIENCE {
+        waited += pause;
+        if failures == PATIENT_ATTEMPTS || waited > PATIENCE {
             return Err(error.into());
         }
         sleep(pause).await;
@@ -61,6 +62,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -77,5 +80,17 @@ mod tests {
             assert_eq!(count, attempts, "{retry_after}");
             assert!(begun.elapsed() <= PATIENCE, "{retry_after}");
         }
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_takes_long_and_fails_is_sent_again() {
+        let mut outcomes = [Err(BucketError::Unreachable), Ok(7)].into_iter();
+        let request = || {
+            let outcome = outcomes.next().expect("no further request");
+            async move {
+                sleep(Duration::from_secs(600)).await;
+                outcome
+            }
+        };
+        assert_eq!(with_patience(request).await.expect("sent again"), 7);
     }
 }

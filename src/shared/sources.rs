@@ -1,11 +1,7 @@
 //! Recorded sources in the bucket: one object for each name and dialect, created once by the mirror that found the source, and
 //! one state with what operators have set in its place.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -13,7 +9,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::Notify, time::timeout};
 
-use super::{Bucket, BucketError, StateWrite, archives::to_json, object_name::ObjectName, probe::Creation};
+use super::{
+    Bucket, BucketError, StateWrite, archives::to_json, damaged_objects::DamagedObjects, object_name::ObjectName,
+    probe::Creation,
+};
 use crate::{
     entry::{Key, RecordedSource},
     package::DialectName,
@@ -26,8 +25,6 @@ const SOURCES_ATTEMPTS: usize = 5;
 const SOURCES_TIMEOUT: Duration = Duration::from_secs(15);
 /// Most sources that operators can set: every mirror reads all of them every few seconds, some 100 bytes each.
 const MAX_SET_SOURCES: usize = 10_000;
-/// Most damaged objects that are named in the log, each once.
-const MAX_NAMED_DAMAGES: usize = 1000;
 /// Largest object of a source, bytes.
 const MAX_SOURCE_BYTES: usize = 16 << 10;
 
@@ -36,8 +33,7 @@ pub struct SharedSources {
     bucket: Arc<Bucket>,
     /// What operators have set, as far as it is known here; `None` before it was read for the first time.
     set: Mutex<Option<Arc<SetSources>>>,
-    /// The damaged objects that are in the log.
-    damaged: Mutex<HashSet<ObjectName>>,
+    damaged: DamagedObjects,
     waiting: Notify,
 }
 
@@ -132,7 +128,7 @@ impl SetSources {
 impl SharedSources {
     /// The sources in a bucket.
     pub fn new(bucket: Arc<Bucket>) -> Self {
-        Self { bucket, set: Mutex::default(), damaged: Mutex::default(), waiting: Notify::new() }
+        Self { bucket, set: Mutex::default(), damaged: DamagedObjects::default(), waiting: Notify::new() }
     }
 
     /// Says that a source was recorded which the bucket may not have.
@@ -175,15 +171,10 @@ impl SharedSources {
         let object = object_name(name, dialect);
         let Some(found) = self.bucket.get(&object, MAX_SOURCE_BYTES).await? else { return Ok(None) };
         let source = parse(&found.bytes).filter(|source| source.name == name && source.dialect == dialect);
-        if source.is_none() && self.is_first_damage(&object) {
+        if source.is_none() && self.damaged.is_new(&object) {
             tracing::error!(%object, "the recorded source in the bucket is damaged; set it with srm-mirror route set");
         }
         source.map(Some).ok_or(BucketError::Damaged)
-    }
-
-    fn is_first_damage(&self, object: &ObjectName) -> bool {
-        let mut damaged = self.damaged.lock();
-        damaged.len() < MAX_NAMED_DAMAGES && damaged.insert(object.clone())
     }
 
     /// What operators have set for a name, as far as it is known here. No request.
@@ -254,7 +245,7 @@ impl SharedSources {
 
     fn note_damaged_set(&self, error: BucketError) {
         let object = ObjectName::state(SOURCES_STATE);
-        if error == BucketError::Damaged && self.is_first_damage(&object) {
+        if error == BucketError::Damaged && self.damaged.is_new(&object) {
             tracing::error!(%object, "what operators have set as sources is damaged in the bucket; restore or delete it");
         }
     }

@@ -9,7 +9,7 @@ use std::{
 
 use http::Method;
 use serde_json::{Value, json};
-use srm_mirror::dialect::RouteConfig;
+use srm_mirror::{dialect::RouteConfig, storage::disk::SourceSelection};
 use tempfile::TempDir;
 
 use crate::{
@@ -34,6 +34,12 @@ const LIST: &str = "/acme/tool/releases";
 const RECORD: &str = "sources/srm/acme/tool.json";
 /// What operators have set.
 const SET: &str = "state/sources.json";
+
+/// The number of sources that a mirror has recorded and the bucket is not known to have.
+async fn not_shared(mirror: &Mirror) -> usize {
+    let sources = mirror.cache.disk().sources();
+    sources.page_after(None, usize::MAX, SourceSelection::NotShared).await.expect("readable").len()
+}
 
 fn routes() -> Vec<RouteConfig> {
     let row = |packages: &str, upstreams: &[&str]| RouteConfig {
@@ -248,10 +254,9 @@ async fn sources_from_before_the_bucket_are_in_it_after_the_start_and_the_first_
     operators.stop().await;
 
     let first = over(dirs[0].1, &bucket).start_in(dirs[0].0.path()).await;
-    let not_shared = |mirror: &Mirror| mirror.cache.disk().sources().not_shared(10).len();
-    crate::zips::eventually("they are in the bucket", || not_shared(&first) == 0).await;
+    eventually("they are in the bucket", async || not_shared(&first).await == 0).await;
     let second = over(dirs[1].1, &bucket).start_in(dirs[1].0.path()).await;
-    crate::zips::eventually("they are compared", || not_shared(&second) == 0).await;
+    eventually("they are compared", async || not_shared(&second).await == 0).await;
     assert_eq!(recorded_at(&second, dirs[1].0.path(), "acme/tool").await.as_deref(), Some("gitee"));
     let lines = crate::logs::lines("another mirror has recorded another source of a name");
     let named = lines.iter().filter(|line| line.contains("acme/tool") && line.contains("\"ERROR\"")).count();
@@ -262,7 +267,7 @@ async fn sources_from_before_the_bucket_are_in_it_after_the_start_and_the_first_
     // Once: a restart finds nothing to do.
     second.stop().await;
     let second = over(dirs[1].1, &bucket).start_in(dirs[1].0.path()).await;
-    assert_eq!(not_shared(&second), 0);
+    assert_eq!(not_shared(&second).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -97,16 +97,6 @@ async fn a_running_mirror_is_filled_by_its_address() {
     assert_eq!(forge.requests().len(), asked, "a second run asked the forge");
 }
 
-#[tokio::test]
-async fn an_address_without_a_server_is_69() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
-    drop(listener);
-    let ended = Launch::bare(&["warm", "--server", &url, "devsapp/fc3"]).run().await;
-    assert_eq!(ended.code, Some(69), "{ended:?}");
-    assert!(ended.err.contains("failed  devsapp/fc3: "), "{}", ended.err);
-}
-
 /// Stops a run by a signal while its second version waits at a gate; another run finishes the work.
 async fn stopped_by(signal: &str, code: Option<i32>) {
     let forge = forge().await;

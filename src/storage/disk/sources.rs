@@ -323,11 +323,6 @@ impl DiskSources {
         blocking(move || store.set_shared(sources)).await
     }
 
-    /// At most `limit` records that the bucket is not known to have, in no order.
-    pub fn not_shared(&self, limit: usize) -> Vec<RecordedSource> {
-        self.select(|known| known.place == SourcePlace::Here, limit)
-    }
-
     /// At most `limit` records after this one, ordered by name and dialect; of all, or of those that the bucket is not known to
     /// have.
     ///
@@ -345,22 +340,6 @@ impl DiskSources {
 
     /// Every record, ordered by name and dialect.
     pub fn list(&self) -> Vec<RecordedSource> {
-        let mut all = self.select(|_| true, usize::MAX);
-        all.sort_unstable_by(|a, b| (&a.name, a.dialect).cmp(&(&b.name, b.dialect)));
-        all
-    }
-
-    fn select(&self, is_selected: fn(&KnownSource) -> bool, limit: usize) -> Vec<RecordedSource> {
-        let known = self.store.known.read();
-        let all =
-            known.iter().flat_map(|(&dialect, names)| names.iter().map(move |(name, known)| (dialect, name, known)));
-        let selected = all.filter(|(_, _, known)| is_selected(known)).take(limit);
-        let records = selected.map(|(dialect, name, known)| RecordedSource {
-            name: name.clone(),
-            dialect,
-            upstream: known.upstream.to_string(),
-            at: known.at,
-        });
-        records.collect()
+        self.store.page_after(None, usize::MAX, SourceSelection::All)
     }
 }

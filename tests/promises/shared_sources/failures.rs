@@ -53,8 +53,9 @@ async fn a_source_that_was_recorded_without_the_bucket_yields_loudly_to_the_buck
         assert_eq!(source_at(mirror, "/acme/other/releases").await.as_deref(), Some(expected));
     }
     bucket.script().up();
-    let not_shared = |mirror: &Mirror| mirror.cache.disk().sources().not_shared(10).len();
-    crate::zips::eventually("both are settled", || mirrors.iter().all(|mirror| not_shared(mirror) == 0)).await;
+    for mirror in &mirrors {
+        eventually("it is settled", async || not_shared(mirror).await == 0).await;
+    }
     let winner = recorded(&bucket, "sources/srm/acme/other.json").expect("a record");
     for mirror in &mirrors {
         assert_eq!(recorded_at(mirror, mirror.dir(), "acme/other").await.as_ref(), Some(&winner));
@@ -172,7 +173,7 @@ async fn what_an_operator_sets_while_another_source_is_taken_over_stays_and_is_n
     gate.reached().await;
     assert_eq!(set(&mirror, dir.path(), name, "github").await.status, 200);
     gate.open();
-    crate::zips::eventually("it is settled", || mirror.cache.disk().sources().not_shared(10).is_empty()).await;
+    eventually("it is settled", async || not_shared(&mirror).await == 0).await;
     assert_eq!(recorded_at(&mirror, dir.path(), name).await.as_deref(), Some("github"));
     let lines = crate::logs::lines("another mirror has recorded another source of a name");
     assert!(!lines.iter().any(|line| line.contains(name)), "{lines:?}");

@@ -24,10 +24,6 @@ fn sources_of(dir: &Path) -> usize {
     text.lines().filter(|line| line.starts_with('{')).count()
 }
 
-fn not_shared(mirror: &Mirror) -> usize {
-    mirror.cache.disk().sources().not_shared(100_000).len()
-}
-
 async fn push(mirror: &Mirror, dir: &Path) -> Vec<Value> {
     mirror.admin(dir, "shared/push", json!({})).await
 }
@@ -38,7 +34,7 @@ async fn sources_of_many_names_without_a_search_are_set_with_one_write() {
     let forge = Forge::start().await;
     let dir = recorded_before(&forge, names(NOT_SEARCHED, 50), "gitee").await;
     let mirror = over(&forge, &bucket).start_in(dir.path()).await;
-    crate::zips::eventually("they are in the bucket", || not_shared(&mirror) == 0).await;
+    eventually("they are in the bucket", async || not_shared(&mirror).await == 0).await;
     assert_eq!(bucket.requests(&Method::PUT, SET), 1);
     assert_eq!(bucket.names("sources").len(), 0, "no mirror would read them");
     bucket.script().clear_log();
@@ -54,12 +50,12 @@ async fn a_push_of_recorded_sources_leaves_their_file_as_it_is() {
     let forge = Forge::start().await;
     let dir = recorded_before(&forge, names(SEARCHED, 30), "github").await;
     let mirror = over(&forge, &bucket).start_in(dir.path()).await;
-    crate::zips::eventually("they are in the bucket", || not_shared(&mirror) == 0).await;
+    eventually("they are in the bucket", async || not_shared(&mirror).await == 0).await;
     let before = sources_of(dir.path());
     for _ in 0..2 {
         push(&mirror, dir.path()).await;
     }
-    assert_eq!((sources_of(dir.path()), not_shared(&mirror)), (before, 0));
+    assert_eq!((sources_of(dir.path()), not_shared(&mirror).await), (before, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,7 +66,7 @@ async fn sources_beyond_the_limit_of_what_operators_can_set_are_named_once_and_e
     bucket.overwrite(SET, set_state(names("full", 10_000), "gitee"));
     let dir = recorded_before(&forge, names(NOT_SEARCHED, 3).chain(names(SEARCHED, 2)), "github").await;
     let mirror = over(&forge, &bucket).start_in(dir.path()).await;
-    crate::zips::eventually("the others are in the bucket", || not_shared(&mirror) == 3).await;
+    eventually("the others are in the bucket", async || not_shared(&mirror).await == 3).await;
     let events = push(&mirror, dir.path()).await;
     assert!(!events.iter().any(|event| event["event"] == "stopped"), "{events:?}");
     assert_eq!(events.last().map(|end| &end["sources"]), Some(&json!(3)), "{events:?}");
@@ -89,7 +85,7 @@ async fn near_the_limit_as_many_sources_are_set_as_there_is_room_for() {
     bucket.overwrite(SET, set_state(names("full", 9_990), "gitee"));
     let dir = recorded_before(&forge, names(NOT_SEARCHED, 20), "github").await;
     let mirror = over(&forge, &bucket).start_in(dir.path()).await;
-    crate::zips::eventually("ten are in the bucket", || not_shared(&mirror) == 10).await;
+    eventually("ten are in the bucket", async || not_shared(&mirror).await == 10).await;
     let events = push(&mirror, dir.path()).await;
     assert_eq!(events.last().map(|end| &end["sources"]), Some(&json!(10)), "{events:?}");
     let set: Value = serde_json::from_slice(&bucket.object(SET).expect("a state")).expect("JSON");
@@ -104,7 +100,7 @@ async fn a_damaged_record_in_the_bucket_is_named_once_and_ends_no_push() {
     bucket.overwrite("sources/srm/acme/p00001.json", "{}");
     let dir = recorded_before(&forge, names(SEARCHED, 20), "github").await;
     let mirror = over(&forge, &bucket).start_in(dir.path()).await;
-    crate::zips::eventually("the others are in the bucket", || not_shared(&mirror) == 1).await;
+    eventually("the others are in the bucket", async || not_shared(&mirror).await == 1).await;
     let events = push(&mirror, dir.path()).await;
     assert!(!events.iter().any(|event| event["event"] == "stopped"), "{events:?}");
     let damaged: Vec<_> = events.iter().filter(|event| event["event"] == "source").collect();
@@ -135,7 +131,7 @@ async fn a_bucket_that_fails_gets_few_requests_for_many_sources_and_has_all_of_t
     let tried: BTreeSet<_> = tried.map(|seen| &seen.name).collect();
     assert!(tried.len() <= 8, "a failure ends each attempt: {} were tried", tried.len());
     bucket.script().clear_faults();
-    crate::zips::eventually("they are in the bucket", || not_shared(&mirror) == 0).await;
+    eventually("they are in the bucket", async || not_shared(&mirror).await == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

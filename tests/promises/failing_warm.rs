@@ -1,4 +1,7 @@
-//! `warm` while the forge fails: it retries, obeys `Retry-After`, and reports both.
+//! `warm` while the forge or the server fails: it retries, obeys `Retry-After`, and reports both.
+//!
+//! Retries wait for seconds: a name near the beginning of the alphabet lets these tests begin before others, and none waits for
+//! them alone at the end.
 
 use std::path::Path;
 
@@ -120,4 +123,14 @@ async fn failures_are_named_with_their_reasons_and_the_rest_is_fetched() {
         let reason = failure.unwrap_or_else(|| panic!("{what}: {failures}"))["reason"].as_str().expect("a reason");
         assert!(reason.contains(why), "{what}: {reason}");
     }
+}
+
+#[tokio::test]
+async fn an_address_without_a_server_is_69() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    drop(listener);
+    let ended = Launch::bare(&["warm", "--server", &url, "devsapp/fc3"]).run().await;
+    assert_eq!(ended.code, Some(69), "{ended:?}");
+    assert!(ended.err.contains("failed  devsapp/fc3: "), "{}", ended.err);
 }
