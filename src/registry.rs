@@ -81,9 +81,9 @@ use warming::{Warming, WarmingParts};
 
 pub use crate::cache::{
     BucketError, BucketOperation, BucketState, CacheFailure, CacheUsage, DocumentCheck, FleetFigures, Generation,
-    HitStats, ImportError, Integrity, InventoryEntry, KeepChange, NotUploaded, Object, ObjectContent, PushedArchive,
-    PushedPin, Pusher, RemovedBy, ServedArchive, SetSourceError, SourceRecord, SourceSelection, TierStats, WeakObject,
-    fill_watcher::FillUpdate, spool_reader::SpoolReader,
+    HitStats, ImportError, Integrity, InventoryEntry, KeepChange, NotUploaded, Object, ObjectContent, PinConflict,
+    PushedArchive, PushedPin, Pusher, RemovedBy, ServedArchive, SetSourceError, SourceRecord, SourceSelection,
+    TierStats, WeakObject, fill_watcher::FillUpdate, spool_reader::SpoolReader,
 };
 pub(crate) use crate::hosted::{
     ChangeError, Publication, PublishForm, PublishRefusal, StateChange, UploadError, VersionState,
@@ -150,7 +150,8 @@ pub struct CachedValue<T> {
 }
 
 impl Registry {
-    /// Builds the use cases. Every archive must pass `verify` before it is stored. `folders` are all those that are packages.
+    /// Builds the use cases. Every archive must pass `verify` before it is stored. `folders` are the configured folders of
+    /// repositories that are packages.
     ///
     /// # Errors
     /// The first pattern of `packages` that is not valid.
@@ -292,7 +293,7 @@ impl Registry {
         self.unbuilt_wait
     }
 
-    /// Changes with every block of versions. Read it before the lookup that it is remembered with.
+    /// A number that changes whenever the operator's blocks change. Read it before a lookup whose result is cached with it.
     pub fn rules_generation(&self) -> u64 {
         self.rules.generation()
     }
@@ -358,7 +359,7 @@ impl Registry {
         &self.folders
     }
 
-    /// What archives say of the releases that they belong to.
+    /// Manifests and small files of releases, from their archives.
     pub fn release_facts(&self) -> &ReleaseFacts {
         &self.release_facts
     }
@@ -388,7 +389,7 @@ impl Registry {
         self.upstreams.hosting()
     }
 
-    /// Filling the cache ahead of the clients.
+    /// Fills the cache before clients ask.
     pub fn warming(&self) -> &Warming {
         &self.warming
     }
@@ -397,7 +398,7 @@ impl Registry {
 impl<T> CachedValue<T> {
     /// False for a stale document: the upstream could not be asked, or was not, whether it is still valid.
     pub(crate) fn is_current(&self) -> bool {
-        !self.status.used_stale && self.status.ttl.is_none_or(|ttl| ttl >= 0)
+        self.status.is_current()
     }
 }
 

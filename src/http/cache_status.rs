@@ -109,8 +109,12 @@ impl CacheStatus {
 
     /// True for an answer from what is stored and fresh.
     pub fn is_fresh_hit(&self) -> bool {
-        let is_hit = self.fwd.is_none() && !self.generated && !self.failed && !self.used_stale;
-        is_hit && self.ttl.is_none_or(|ttl| ttl >= 0)
+        self.fwd.is_none() && !self.generated && !self.failed && self.is_current()
+    }
+
+    /// False for a stale answer: the upstream could not be asked, or was not, whether it is still valid.
+    pub fn is_current(&self) -> bool {
+        !self.used_stale && self.ttl.is_none_or(|ttl| ttl >= 0)
     }
 
     /// Sets the status code of the next hop's response.

@@ -63,22 +63,22 @@ impl ArchiveSource {
         self.rules.check_reference(package, reference).await
     }
 
-    /// Tells the rules about versions that a commit exists.
+    /// Records for the rules about versions that a commit exists.
     ///
     /// # Errors
-    /// When that cannot be recorded.
+    /// When it cannot be recorded.
     pub(super) async fn note_commit(&self, package: &PackageId, commit: &str) -> Result<(), RegistryError> {
         self.rules.note_commit(package, commit).await
     }
 
     /// The archive from the cache, else from a fill that this starts or joins.
     pub(super) async fn get(&self, package: &PackageId, reference: GitRef) -> Result<ArchiveAnswer, RegistryError> {
-        self.get_remembering(package, reference, None).await
+        self.get_with_negative_age(package, reference, None).await
     }
 
     /// As [`ArchiveSource::get`]. `negative` is how long it is remembered that the archive does not exist; `None`: as long
     /// as other absences of the package.
-    pub(super) async fn get_remembering(
+    pub(super) async fn get_with_negative_age(
         &self,
         package: &PackageId,
         reference: GitRef,
@@ -103,8 +103,8 @@ impl ArchiveSource {
     /// The archive of a key for another node of the fleet, which applies the rules itself.
     ///
     /// # Errors
-    /// When it is none that an upstream has, or cannot be had.
-    pub(super) async fn for_node(&self, key: &Key) -> Result<ArchiveAnswer, RegistryError> {
+    /// `NotFound(Version)` for a key of no upstream's archive; why the archive cannot be fetched.
+    pub(super) async fn get_for_node(&self, key: &Key) -> Result<ArchiveAnswer, RegistryError> {
         let found = parse_archive_key(key).filter(|(package, _)| self.upstreams.hosted(package).is_none());
         let (package, reference) = found.ok_or_else(absent)?;
         let request = ArchiveRequest { asker: Asker::Node, ..self.request(&package, reference)? };
@@ -158,7 +158,7 @@ impl ArchiveSource {
         let key = archive_key(package, reference);
         match reference {
             GitRef::Tag(_) | GitRef::Commit(_) => self.cache.archives().availability(&key).await,
-            // No pin tells its length.
+            // Not pinned: the stored archive says its length.
             GitRef::Moving { .. } => {
                 let meta = self.stored_meta(package, reference).await;
                 ArchiveAvailability { on_disk: meta.is_some(), len: meta.map(|meta| meta.len) }
@@ -195,7 +195,7 @@ impl ArchiveSource {
         self.upstreams.hosted(package).is_some()
     }
 
-    /// A stored revision of a moving version, whichever it is.
+    /// Any stored revision of a moving version.
     pub(super) async fn stored_revision(&self, package: &PackageId, version: &str) -> Option<String> {
         let stored = self.cache.archive_tiers().revisions(&revision_prefix(package, version)).await;
         let stored = stored.unwrap_or_else(|error| {

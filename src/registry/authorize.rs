@@ -52,7 +52,7 @@ impl Authorizer {
         Self { policy, cache, upstreams, documents }
     }
 
-    /// Checks a package by the configured patterns. Asks nothing.
+    /// Checks a package by the configured patterns. Sends no upstream request.
     ///
     /// # Errors
     /// `Forbidden`.
@@ -60,7 +60,7 @@ impl Authorizer {
         if self.policy.allows(package) { Ok(()) } else { Err(RegistryError::Forbidden) }
     }
 
-    /// False when the configured patterns permit no package with a plain name on this upstream. Asks nothing.
+    /// False when the configured patterns permit no package with a plain name on this upstream. Sends no upstream request.
     pub(super) fn may_allow_plain_names(&self, upstream: &str) -> bool {
         self.policy.may_allow_plain_names(upstream)
     }
@@ -85,8 +85,7 @@ impl Authorizer {
         self.upstream_status(package).await
     }
 
-    /// The name that the repository has now, where it is another one. While the upstream cannot say it, the name of the
-    /// request alone counts.
+    /// The name that the repository has now, if it was renamed; `None` also while the upstream cannot be asked.
     pub(super) async fn present_name(&self, package: &PackageId) -> Result<Option<PackageId>, RegistryError> {
         if package.name.form() != NameForm::Repository {
             return Ok(None);
@@ -129,7 +128,8 @@ impl Authorizer {
     }
 
     /// Checks that the repository is public. Its document is revalidated after `documents.repository`; while the last
-    /// one says that the repository is public, nothing waits for that. A private repository and none are told alike.
+    /// one says that the repository is public, no request waits for that. A private repository gets the error of one that
+    /// does not exist.
     pub(super) async fn check_public(&self, package: &PackageId) -> Result<(), RegistryError> {
         if self.was_public(package).await {
             return self.documents.renew_repository(package).await;
@@ -190,7 +190,7 @@ impl Authorizer {
     /// What the upstream last said of the package, from stored documents. A block applies to stored archives too.
     async fn upstream_status(&self, package: &PackageId) -> Result<UpstreamStatus, RegistryError> {
         match self.documents.stored().upstream_status(package).await {
-            // The list is revalidated as often as any other; until the upstream says otherwise, the status is the answer.
+            // Revalidates the list when that is due. Its error is the answer for as long as the package is blocked or gone.
             UpstreamStatus::Blocked => {
                 self.documents.releases(package, None).await?;
                 Ok(UpstreamStatus::Present)

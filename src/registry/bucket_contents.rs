@@ -39,14 +39,15 @@ pub(crate) enum SharedVersion {
     LeftOut(Key, LeftOut),
 }
 
-/// Something of the bucket, and after which object the next page begins; `None` at the end.
+/// One page of what the bucket has.
 #[derive(Debug)]
 pub(crate) struct SharedPage<T> {
     pub(crate) items: Vec<T>,
+    /// The object after which the next page begins; `None` for the last page.
     pub(crate) next: Option<String>,
 }
 
-/// Why it cannot be read.
+/// Why a page of the bucket cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BucketContentsError {
     /// The bucket cannot be asked.
@@ -79,9 +80,9 @@ impl BucketContents {
         Ok(SharedPage { items: found.into_iter().flatten().collect(), next: page.next })
     }
 
-    /// `None` where it is not selected, or stored here.
+    /// Reads the claim of a listed key; `None` where the version is not selected, or its zip is stored here.
     async fn version(&self, listed: ListedKey) -> Result<Option<SharedVersion>, BucketContentsError> {
-        // Most are refused by their names.
+        // By its name, if the listing has it: then most claims need not be read.
         if let Some(key) = &listed.key
             && !self.wants_zip(key).await?
         {
@@ -154,7 +155,7 @@ impl BucketContents {
         Ok(SharedPage { items: keys.collect(), next: page.next })
     }
 
-    /// Documents, each as it was confirmed last: here, or in the bucket.
+    /// The documents of these keys: of each the copy that was validated last, here or in the bucket.
     ///
     /// # Errors
     /// When the bucket cannot be asked.
@@ -195,7 +196,7 @@ impl BucketContents {
             let Some(sharing) = sources.sharing() else { continue };
             match with_patience(|| sharing.find(&name, dialect)).await {
                 Ok(source) => items.extend(source),
-                // It counts on no mirror, and is in the log.
+                // A damaged record is used by no mirror, and was logged when it was read.
                 Err(BucketError::Damaged) => {}
                 Err(error) => return Err(error.into()),
             }

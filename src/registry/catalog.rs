@@ -31,8 +31,8 @@ use known::{KnownPackages, ShownPackages};
 use overview::PackageOverview;
 pub(crate) use search_text::{SearchTexts, SearchWords};
 
-/// Where making a catalog takes longer, no page waits for the next one while there is an older one.
-const AWAITED_MAKING: Duration = Duration::from_millis(50);
+/// Longest making of a catalog that a page waits for while there is an older one.
+const MAX_AWAITED_MAKING: Duration = Duration::from_millis(50);
 
 /// A package that may be shown.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,7 +76,7 @@ pub struct CatalogService {
     last: Mutex<Option<MergedCatalog>>,
     hosted: Option<Arc<HostedPackages>>,
     last_hosted: Mutex<Option<HostedCatalog>>,
-    /// Held while [`CatalogService::at_hand`] makes a catalog.
+    /// Held while [`CatalogService::list_without_fetching`] makes a catalog.
     refreshing: Arc<tokio::sync::Mutex<()>>,
     overview: PackageOverview,
 }
@@ -146,17 +146,17 @@ impl CatalogService {
         let clock = self.cache.clock();
         let ages = fetched.lists.iter().map(|list| clock.since(list.list.fetched_at));
         let age = ages.chain([clock.since(known.collected_at)]).max().unwrap_or_default();
-        let lists = fetched.lists.into_iter().chain(self.hosted().await).collect();
-        Ok(CatalogAnswer { catalog: self.merged(known.packages, lists).await?, age, status: fetched.status })
+        let lists = fetched.lists.into_iter().chain(self.list_hosted().await).collect();
+        Ok(CatalogAnswer { catalog: self.merge_cached(known.packages, lists).await?, age, status: fetched.status })
     }
 
-    /// The catalog without any upstream's list that must be fetched first. Asks no upstream for a list, and waits at most
-    /// `patience`: an older catalog is the answer while a newer one is made, at once where that takes long. `None` while there
-    /// is none yet.
+    /// The catalog with the upstreams' lists that are in memory; fetches none. Waits at most `patience` for a new catalog,
+    /// then returns the older one; returns that at once where making one takes longer than 50 ms. `None` while there is no
+    /// catalog yet.
     ///
     /// # Errors
     /// When the pins cannot be read.
-    pub(crate) async fn at_hand(
+    pub(crate) async fn list_without_fetching(
         self: &Arc<Self>,
         named: Vec<PackageId>,
         upstreams: Vec<Arc<str>>,
@@ -175,12 +175,12 @@ impl CatalogService {
         let this = self.clone();
         let (sender, receiver) = oneshot::channel();
         self.cache.spawn(async move {
-            let catalog = this.made_at_hand(named, &upstreams).await;
+            let catalog = this.make_without_fetching(named, &upstreams).await;
             drop(refreshing);
             // The request may have gone on without it.
             let _ = sender.send(catalog);
         });
-        let is_slow = self.known.duration().max(self.merging_duration()) > AWAITED_MAKING;
+        let is_slow = self.known.duration().max(self.merging_duration()) > MAX_AWAITED_MAKING;
         if let Some(last) = last().filter(|_| is_slow) {
             return Ok(Some(last));
         }
@@ -191,12 +191,16 @@ impl CatalogService {
         }
     }
 
-    async fn made_at_hand(&self, named: Vec<PackageId>, upstreams: &[Arc<str>]) -> Result<Arc<Catalog>, RegistryError> {
+    async fn make_without_fetching(
+        &self,
+        named: Vec<PackageId>,
+        upstreams: &[Arc<str>],
+    ) -> Result<Arc<Catalog>, RegistryError> {
         let asked = upstreams.iter().filter(|upstream| self.authorizer.may_allow_plain_names(upstream));
-        let lists = self.lists.at_hand(asked);
+        let lists = self.lists.usable(asked);
         let known = self.known.recent(named).await?;
-        let lists = lists.into_iter().chain(self.hosted().await).collect();
-        self.merged(known.packages, lists).await
+        let lists = lists.into_iter().chain(self.list_hosted().await).collect();
+        self.merge_cached(known.packages, lists).await
     }
 
     /// How long the last merging took.
@@ -205,7 +209,7 @@ impl CatalogService {
     }
 
     /// The published packages. The last list is kept for as long as nothing changes.
-    async fn hosted(&self) -> Option<UpstreamList> {
+    async fn list_hosted(&self) -> Option<UpstreamList> {
         let hosted = self.hosted.as_ref()?;
         // Read before the packages: a list that is made during a change is made again.
         let changes = hosted.store().changes();
@@ -222,7 +226,11 @@ impl CatalogService {
     ///
     /// # Errors
     /// `NotCollected` when the merging panics.
-    async fn merged(&self, known: Arc<ShownPackages>, lists: Vec<UpstreamList>) -> Result<Arc<Catalog>, RegistryError> {
+    async fn merge_cached(
+        &self,
+        known: Arc<ShownPackages>,
+        lists: Vec<UpstreamList>,
+    ) -> Result<Arc<Catalog>, RegistryError> {
         if let Some(catalog) = self.last_of(&known, &lists) {
             return Ok(catalog);
         }
@@ -231,14 +239,14 @@ impl CatalogService {
             let known = known.clone();
             let lists = lists.clone();
             let authorizer = self.authorizer.clone();
-            // Among many packages it takes seconds.
+            // Takes seconds among many packages.
             spawn_blocking(move || {
                 let is_allowed = |package: &PackageId| authorizer.check_policy(package).is_ok();
                 Arc::new(Catalog::new(merge(&known, &lists, is_allowed)))
             })
         };
         let catalog = merging.await.map_err(|_| RegistryError::NotCollected)?;
-        // Another request may have made the same one: they share it.
+        // Another request may have made the same catalog: both share that one.
         if let Some(catalog) = self.last_of(&known, &lists) {
             return Ok(catalog);
         }
@@ -247,7 +255,7 @@ impl CatalogService {
         Ok(catalog)
     }
 
-    /// The last catalog, if it is of these.
+    /// The last catalog, if it was merged from exactly these.
     fn last_of(&self, known: &Arc<ShownPackages>, lists: &[UpstreamList]) -> Option<Arc<Catalog>> {
         let last = self.last.lock();
         let merged = last.as_ref().filter(|merged| Arc::ptr_eq(&merged.known, known) && merged.lists == lists);
@@ -271,7 +279,7 @@ impl Catalog {
         (entry.package.key_prefix() == package.key_prefix()).then_some(entry)
     }
 
-    /// The place of the first package behind `key`, a [`PackageId::key_prefix`].
+    /// The index of the first package after `key`, a [`PackageId::key_prefix`].
     pub(crate) fn position_after(&self, key: &str) -> usize {
         self.packages.partition_point(|entry| *entry.package.key_prefix() <= *key)
     }
@@ -290,8 +298,8 @@ pub(super) fn facts_of(manifest: PublishManifest) -> CatalogPackage {
     }
 }
 
-/// What a list says of a package, completed by its manifest.
-fn completed(listed: &Arc<CatalogPackage>, manifest: &CatalogPackage) -> Arc<CatalogPackage> {
+/// What a list says of a package, with what the list lacks from its manifest.
+fn add_manifest(listed: &Arc<CatalogPackage>, manifest: &CatalogPackage) -> Arc<CatalogPackage> {
     let with = CatalogPackage {
         kind: listed.kind.clone().or_else(|| manifest.kind.clone()),
         description: listed.description.clone().or_else(|| manifest.description.clone()),
@@ -323,7 +331,7 @@ fn merge(known: &ShownPackages, lists: &[UpstreamList], is_allowed: impl Fn(&Pac
                 // The first row of a name counts, as for a client that reads the list from its beginning.
                 Entry::Occupied(mut entry) if entry.get().facts.name.is_empty() => {
                     let entry = entry.get_mut();
-                    entry.facts = completed(facts, &entry.facts);
+                    entry.facts = add_manifest(facts, &entry.facts);
                 }
                 Entry::Occupied(_) => {}
             }

@@ -23,8 +23,8 @@ impl DocumentPolicies {
         Self { cache, upstreams }
     }
 
-    /// Of release lists, releases and lists of tags and branches. With `max_age`, a request waits for a revalidation when
-    /// the stored document is older than that.
+    /// The policy of release lists, releases and lists of tags and branches. With `max_age`, a request waits for a
+    /// revalidation when the stored document is older than that.
     ///
     /// # Errors
     /// `NotFound(Package)` when the package's upstream is not configured, as in all methods here.
@@ -34,12 +34,12 @@ impl DocumentPolicies {
         Ok(Policy { negative: self.negative(package)?, ..policy })
     }
 
-    /// Of the head of a branch or a moving version.
+    /// The policy of the heads of branches and moving versions.
     pub(super) fn branch(&self, package: &PackageId) -> Result<Policy, RegistryError> {
         Ok(Policy { negative: self.negative(package)?, ..self.cache.document_config().branch() })
     }
 
-    /// Of the check whether a repository is public.
+    /// The policy of the check whether a repository is public.
     pub(super) fn repository(&self, package: &PackageId) -> Result<Policy, RegistryError> {
         Ok(Policy { negative: self.negative(package)?, ..self.cache.document_config().repository() })
     }

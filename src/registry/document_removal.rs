@@ -10,11 +10,11 @@ use crate::{
     entry::Key,
 };
 
-/// Documents that were left in the bucket and are removed at once.
+/// Most documents that were left in the bucket and are removed in one step.
 const LEFT_DOCUMENTS_STEP: usize = 500;
 /// Documents that are removed from the bucket at the same time ...
 const CONCURRENT_REMOVED_DOCUMENTS: usize = 16;
-/// ... and of those that were left there: fewer than the failures in a row after which the bucket is left alone.
+/// ... and of those that were left there: fewer than the failures in a row after which no request is sent to the bucket.
 const CONCURRENT_LEFT_DOCUMENTS: usize = 2;
 
 /// Removes documents here and in the bucket.
@@ -33,7 +33,7 @@ impl<'a> DocumentRemoval<'a> {
     /// The first one, when a document cannot be removed from disk; the others are removed all the same.
     pub(crate) async fn remove_all(&self, keys: &[Key]) -> io::Result<()> {
         if let Some((bucket, removals)) = self.cache.bucket().zip(self.cache.removals().cloned())
-            // First, or a request in between takes it from there.
+            // The bucket first: otherwise a request in between would take the document from there again.
             && let Err(error) = bucket.remove_documents(keys).await
         {
             tracing::warn!(%error, "lists that were removed are removed from the bucket later");

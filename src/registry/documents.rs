@@ -72,8 +72,8 @@ impl ReleaseDocuments {
     pub async fn releases(&self, package: &PackageId) -> Result<CachedValue<Releases>, RegistryError> {
         self.authorizer.authorize(package).await?;
         let list = self.documents.releases(package, None).await?;
-        let list = self.identity.check_releases(package, list).await?;
-        self.rules.filter(package, list).await
+        let list = self.identity.filter_releases(package, list).await?;
+        self.rules.filter_releases(package, list).await
     }
 
     /// The release that the upstream calls latest; where the rules refuse it, the highest stable version below it.
@@ -84,17 +84,17 @@ impl ReleaseDocuments {
         self.authorizer.authorize(package).await?;
         let latest = self.upstream_latest(package).await?;
         let latest = self.identity.check_release(package, latest).await?;
-        self.rules.latest(package, latest).await
+        self.rules.served_latest(package, latest).await
     }
 
     async fn upstream_latest(&self, package: &PackageId) -> Result<CachedValue<Release>, RegistryError> {
         // A package without releases costs one request, that for its list, and none while the list is fresh.
-        if let Some(status) = self.list_renewal.has_no_release(package).await? {
+        if let Some(status) = self.list_renewal.confirm_no_release(package).await? {
             return Err(not_found(Missing::Release, status));
         }
         match self.documents.release(package, DocumentAsk::Latest, None).await {
             Ok(latest) => {
-                self.list_renewal.note_latest(package, &latest).await?;
+                self.list_renewal.renew_without_latest(package, &latest).await?;
                 Ok(latest)
             }
             Err(RegistryError::Fetch(failure)) if matches!(failure.error, FetchError::Offline { .. }) => {
@@ -107,11 +107,12 @@ impl ReleaseDocuments {
         }
     }
 
-    /// Tells a package without a latest release from no package, where the upstream answers alike for both.
+    /// The error where the upstream has no latest release. An upstream whose releases are found in the list
+    /// ([`ReleaseLookup::InList`]) answers alike for a package without releases and for none: the list tells which it is.
     async fn no_latest(&self, package: &PackageId, status: CacheStatus) -> RegistryError {
         let is_listed = self.documents.stored().releases(package).await.is_some();
-        let is_told = self.upstreams.release_lookup(package).is_ok_and(|lookup| lookup != ReleaseLookup::InList);
-        if is_listed || is_told {
+        let is_certain = self.upstreams.release_lookup(package).is_ok_and(|lookup| lookup != ReleaseLookup::InList);
+        if is_listed || is_certain {
             return not_found(Missing::Release, status);
         }
         match self.documents.releases(package, None).await {
@@ -155,7 +156,7 @@ impl ReleaseDocuments {
         self.authorizer.audience(package).await
     }
 
-    /// The name that the repository has now, where that is another one. While the upstream cannot say it: `None`.
+    /// The name that the repository has now, if it was renamed; `None` also while the upstream cannot be asked.
     ///
     /// # Errors
     /// When the upstream of the package is not configured.
@@ -171,7 +172,8 @@ impl ReleaseDocuments {
     /// Checks that the package is public on its upstream.
     ///
     /// # Errors
-    /// `NotFound(Package)` for a private repository; the upstream's failure where that was never seen.
+    /// `NotFound(Package)` for a private repository; the upstream's failure where no stored document says that the
+    /// repository is public.
     pub async fn ensure_public(&self, package: &PackageId) -> Result<(), RegistryError> {
         self.authorizer.check_public(package).await
     }
@@ -185,7 +187,7 @@ impl ReleaseDocuments {
             ReleaseFinding::Trouble(failure) => return self.release_in_trouble(package, version, failure).await,
             ReleaseFinding::Absent(failure) => failure,
         };
-        // If this request fetched the list, it says so, in whichever spelling the list has the release.
+        // If this request fetched the list, its status is reported, in whichever spelling the list has the release.
         let was_listed = failure.status.fwd.is_some() && failure.status.stored;
         // A tag of exactly this name has no release: its zip is served under this name, so no other release is.
         if self.spellings.is_known(package, version).await? {
@@ -214,7 +216,7 @@ impl ReleaseDocuments {
                         return Ok(ReleaseFinding::Found(from_list(release, &list)));
                     }
                     let is_complete = max_age.is_some() && self.is_complete(package, &list).await;
-                    // The first look fetched it, where the second one found it.
+                    // If the first pass fetched the list, the second one is a hit: report the fetch.
                     let status = listed.take().filter(|status| status.fwd.is_some()).unwrap_or(list.status);
                     if is_complete {
                         return Ok(ReleaseFinding::Absent(no_release(status)));
@@ -226,13 +228,13 @@ impl ReleaseDocuments {
                 Err(error) => return Err(error),
             }
         }
-        if let RefAnswer::Absent(status) = self.ref_lists.tag(package, tag).await? {
+        if let RefAnswer::Absent(status) = self.ref_lists.find_tag(package, tag).await? {
             return Ok(ReleaseFinding::Absent(no_release(status)));
         }
         match self.documents.release(package, DocumentAsk::Tag(tag.to_owned()), None).await {
             Ok(release) => {
                 if listed.is_some() {
-                    self.list_renewal.note_unlisted(package).await?;
+                    self.list_renewal.renew(package).await?;
                 }
                 Ok(ReleaseFinding::Found(release))
             }
@@ -241,7 +243,7 @@ impl ReleaseDocuments {
                 Ok(ReleaseFinding::Absent(no_release(failure.status)))
             }
             Err(RegistryError::Fetch(failure)) if failure.error.is_trouble() => {
-                // What is served instead is in the list.
+                // A release of the list may be served instead: report the list's status.
                 Ok(ReleaseFinding::Trouble(CacheFailure { status: listed.unwrap_or(failure.status), ..failure }))
             }
             Err(error) => Err(error),
@@ -265,7 +267,7 @@ impl ReleaseDocuments {
         if let Some(release) = self.documents.stored().release(package, version, &status).await {
             return Ok(release);
         }
-        if let Some(other) = self.spellings.in_trouble(package, version).await? {
+        if let Some(other) = self.spellings.fallback(package, version).await? {
             let status = status.detail("other-spelling");
             if let Some(release) = self.documents.stored().release(package, &other, &status).await {
                 return Ok(release);
@@ -317,10 +319,10 @@ impl ReleaseDocuments {
     }
 }
 
-/// Whether a package has exactly one release.
+/// Whether a package has a release of exactly one tag.
 enum ReleaseFinding {
     Found(CachedValue<Release>),
-    /// The upstream has said that it has not, now or a moment ago.
+    /// The upstream has said that there is none, now or a moment ago.
     Absent(CacheFailure),
     /// The upstream cannot be asked.
     Trouble(CacheFailure),

@@ -326,7 +326,7 @@ async fn complete_archive(
 ) -> Result<FolderArchive, RegistryError> {
     let mut may_retry = true;
     loop {
-        let archive = packages.resolver.counted(&folder.repository, &located.version).await?;
+        let archive = packages.resolver.resolve_counted(&folder.repository, &located.version).await?;
         let status = archive.answer.status;
         let object = archive_source::complete(archive.answer.served, &status).await?;
         let facts = match packages.facts_of(folder, &located, &archive.resolved, &object).await? {

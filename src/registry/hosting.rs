@@ -36,9 +36,10 @@ mod upstream;
 
 pub(crate) use crate::hosted::FailedPublication;
 use copied::CopiedPackages;
-pub(crate) use copied::{find_new, follower};
+pub(crate) use copied::{NameUse, find_new, follower};
 pub(crate) use publishing::{
-    PublishableVersion, PublishingError, ReleaseMaker, RunningUpload, VERSION_UNWRITABLE, check_is_new, manifest_digest,
+    PublicationDetails, PublishableVersion, PublishingError, RunningUpload, VERSION_UNWRITABLE, check_is_new,
+    manifest_digest,
 };
 pub(crate) use reservations::{AnnouncedPackage, NewReservation, NotReserved, ReservedVersions};
 pub(crate) use reserved_upload::{ReservedUpload, all_failed_publications, failed_publications, record_failure};
@@ -51,8 +52,8 @@ pub(crate) use crate::hosted::{Prunable, PruneOutcome, PrunedPart, RetentionChec
 
 /// What `Cache-Status` calls the store.
 const HOSTED_TIER: &str = "hosted";
-/// For how long an answer may be sent again without a look at the store, in seconds: every change ends that at once.
-const FRESH_SECONDS: i64 = 1;
+/// How long a response may be sent again without reading the store, in seconds. Every change ends that at once.
+const HOSTED_FRESH_SECONDS: i64 = 1;
 /// Largest number of open zips without readers.
 const MAX_OPEN_ZIPS: u64 = 128;
 /// Largest size of all lists in memory, in bytes.
@@ -68,7 +69,7 @@ pub(crate) struct HostedPackages {
     store: Arc<HostedStore>,
     /// Zips that were opened a short time ago, so that a hit need not open them again.
     open: BoundedCache<Digest, Object>,
-    /// The lists of packages, each with the number of changes that it was made at.
+    /// The release lists of packages.
     lists: BoundedCache<Key, HostedList>,
     uploads: Uploads,
     /// What is looked up and downloaded where the store is a copy.
@@ -79,9 +80,10 @@ pub(crate) struct HostedPackages {
     max_zip_bytes: u64,
 }
 
-/// The list of one package.
+/// The release list of one package.
 #[derive(Clone)]
 struct HostedList {
+    /// [`HostedStore::changes`] before the list was made: it is current while that is the same.
     changes: u64,
     document: Document,
 }
@@ -129,17 +131,18 @@ impl HostedPackages {
     }
 
     /// The package of this name, in any case, under the name of its first publication; `None` for a name that was never
-    /// published. A package whose versions are all deleted is one.
+    /// published. A package whose versions are all deleted still counts as published.
     pub(crate) fn published_id(&self, name: &PackageName) -> Option<PackageId> {
         let package = self.store.package(name.base_name())?;
         let name = PackageName::plain(&package.name).ok()?;
         Some(PackageId { upstream: self.upstream.clone(), name })
     }
 
-    /// A document.
+    /// A document of a package, made of its records.
     ///
     /// # Errors
-    /// `NotFound`; [`RegistryError::DamagedZip`] for a record that cannot be read.
+    /// `NotFound`; [`RegistryError::DamagedZip`] for a record that cannot be read; [`RegistryError::HostedUnavailable`] where
+    /// this store is a copy and the primary store cannot be asked.
     pub(super) async fn document(
         &self,
         package: &PackageId,
@@ -160,7 +163,7 @@ impl HostedPackages {
         };
         let published = known.ok_or_else(|| absent(Missing::Package))?;
         match ask {
-            DocumentAsk::Releases => Ok(self.list(package)),
+            DocumentAsk::Releases => Ok(self.release_list(package)),
             DocumentAsk::Latest => {
                 let latest = published.latest().ok_or_else(|| absent(Missing::Release))?;
                 self.release(package, latest).await
@@ -185,7 +188,7 @@ impl HostedPackages {
     }
 
     /// The release list. Made again only after a change.
-    fn list(&self, package: &PackageId) -> DocumentAnswer {
+    fn release_list(&self, package: &PackageId) -> DocumentAnswer {
         // Read before the package: a list that is made during a change is made again.
         let changes = self.store.changes();
         let name = package.name.folded();
@@ -214,7 +217,7 @@ impl HostedPackages {
         record.flatten().map_err(|error| damaged(package, &version.version, &error))
     }
 
-    /// The version that a reference is, if it is served.
+    /// The version of a reference, if it is served.
     fn version(&self, package: &PackageId, reference: &GitRef) -> Option<HostedVersion> {
         let published = self.store.package(package.name.base_name())?;
         match reference {
@@ -230,7 +233,8 @@ impl HostedPackages {
     /// The archive of a reference.
     ///
     /// # Errors
-    /// `NotFound(Version)`; [`RegistryError::DamagedZip`] for a record or a zip that cannot be read.
+    /// `NotFound(Version)`; [`RegistryError::DamagedZip`] for a record or a zip that cannot be read; where this store is a
+    /// copy, also what keeps the zip from being downloaded.
     pub(super) async fn archive(
         &self,
         package: &PackageId,
@@ -254,8 +258,8 @@ impl HostedPackages {
         Ok(ArchiveAnswer { served: ServedArchive::Stored(object), age: Duration::ZERO, status: status() })
     }
 
-    /// Opens a zip. Its bytes are compared with its digest at the first time after a start. One that can be had elsewhere
-    /// is downloaded where it is not here, or damaged.
+    /// Opens a zip. Its bytes are compared with its digest the first time after a start. Where this store is a copy, a zip
+    /// that is missing or damaged is downloaded.
     async fn open(&self, package: &PackageId, version: &HostedVersion) -> Result<Object, RegistryError> {
         let record = self.record(package, version).await?;
         let digest = version.digest;
@@ -283,7 +287,7 @@ impl HostedPackages {
         ArchiveAvailability { on_disk: version.is_some(), len: version.map(|version| version.len) }
     }
 
-    /// The reference of what a moving version is at present.
+    /// The reference of the present revision of a moving version.
     pub(super) fn moving_reference(&self, package: &PackageId, version: &str) -> Option<GitRef> {
         let published = self.store.package(package.name.base_name())?;
         let found = published.version(version).filter(|version| version.is_served())?;
@@ -291,7 +295,7 @@ impl HostedPackages {
     }
 }
 
-/// The version that a reference names; `None` for one that names none.
+/// The version that a reference names; `None` for a commit.
 fn asked_version(reference: &GitRef) -> Option<&str> {
     match reference {
         GitRef::Tag(version) | GitRef::Moving { version, .. } => Some(version),
@@ -299,7 +303,7 @@ fn asked_version(reference: &GitRef) -> Option<&str> {
     }
 }
 
-/// Opens a zip that is here, as [`HostedPackages::open`] does.
+/// Opens a zip in the directory of this mirror, as [`HostedPackages::open`] does.
 async fn open_here(store: &Arc<HostedStore>, meta: Arc<Meta>) -> io::Result<Object> {
     let store = store.clone();
     let opened = spawn_blocking(move || {
@@ -318,10 +322,10 @@ async fn open_here(store: &Arc<HostedStore>, meta: Arc<Meta>) -> io::Result<Obje
 }
 
 fn status() -> CacheStatus {
-    CacheStatus::hit(Some(FRESH_SECONDS)).detail(HOSTED_TIER)
+    CacheStatus::hit(Some(HOSTED_FRESH_SECONDS)).detail(HOSTED_TIER)
 }
 
-/// The error for what is in the store and cannot be read.
+/// The error for a record or a zip of the store that cannot be read.
 fn damaged(package: &PackageId, version: &str, error: &io::Error) -> RegistryError {
     tracing::error!(%package, version, %error, "a published version cannot be read");
     RegistryError::DamagedZip { status: status().failed() }

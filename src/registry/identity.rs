@@ -42,7 +42,7 @@ impl RepositoryIdentity {
         {
             return Ok(());
         }
-        // Trouble takes nothing away: the stored document says which repository it was.
+        // While the upstream fails, the stored document says which repository it was.
         let present = match self.documents.repository(package).await {
             Ok(repository) => repository.value,
             Err(_) => match self.stored(package).await {
@@ -82,11 +82,11 @@ impl RepositoryIdentity {
         Ok(release)
     }
 
-    /// Of a repository that was replaced, the releases whose archives were served before.
+    /// The releases that may be listed: of a repository that was replaced, those whose archives were served before.
     ///
     /// # Errors
     /// When the pins cannot be read.
-    pub(super) async fn check_releases(
+    pub(super) async fn filter_releases(
         &self,
         package: &PackageId,
         list: CachedValue<Releases>,

@@ -23,7 +23,8 @@ use crate::{
     admin_api::{InventoryOrder, RefKind},
     archive::ZipFacts,
     cache::{
-        Cache, CacheFailure, CacheUsage, DocumentCheck, Integrity, InventoryEntry, RemovedBy, fill_watcher::FillUpdate,
+        Cache, CacheFailure, CacheUsage, DocumentCheck, Integrity, InventoryEntry, KeepChange, RemovedBy,
+        fill_watcher::FillUpdate,
     },
     entry::{Digest, Key, Pin},
     origin::{FetchError, Missing},
@@ -34,7 +35,7 @@ use crate::{
 pub(crate) use super::{
     keys::parse_package,
     selection::{Selection, SelectionError},
-    zip_removal::{SelectedZips, ZipRemoval, ZipRemovalError},
+    zip_removal::{RemovalMode, SelectedZips, ZipRemoval, ZipRemovalError},
 };
 
 /// The first bytes of all digests.
@@ -127,8 +128,8 @@ impl Inventory {
         Ok(page.into_entries())
     }
 
-    /// Passes the selected archives that are stored to `add`, in order of digests, and holds few of them in memory: those
-    /// whose digest begins with one of these bytes.
+    /// Passes the selected archives that are stored, and whose digest begins with one of the bytes `shards`, to `add`, in
+    /// order of digests. Holds few of them in memory.
     ///
     /// # Errors
     /// When the index cannot be read.
@@ -263,19 +264,19 @@ impl Inventory {
             if let Some(by) = by.filter(|_| !keys.is_empty()) {
                 self.cache.archives().remove_all(&keys).await?;
                 self.cache.archives().forget_pins(keys.clone(), by).await?;
-                // A request in between has fetched the old content again, or remembers that it is another one.
+                // Again: a request in between may have fetched the old content, or remembered that it differs from the pin.
                 self.cache.archives().remove_all(&keys).await?;
             }
         }
     }
 
-    /// Removes documents.
+    /// The removal of documents.
     pub(crate) fn document_removal(&self) -> DocumentRemoval<'_> {
         DocumentRemoval::new(&self.cache)
     }
 
-    /// The blobs of revisions among these zips that were stored after this time: an imported one has the date of when it was
-    /// fetched elsewhere.
+    /// The blobs of revisions among these zips that were written here after this time. The entry of an imported one has the
+    /// earlier time of its fetch elsewhere.
     pub(super) async fn revisions_written_after(
         &self,
         entries: &[InventoryEntry],
@@ -301,8 +302,8 @@ impl Inventory {
     ///
     /// # Errors
     /// When a mark cannot be written.
-    pub async fn keep(&self, keys: Vec<Key>, kept: bool) -> io::Result<usize> {
-        self.cache.disk().inventory().mark_all(keys, kept).await
+    pub async fn mark(&self, keys: Vec<Key>, change: KeepChange) -> io::Result<usize> {
+        self.cache.disk().inventory().mark_all(keys, change == KeepChange::Keep).await
     }
 
     /// Deletes quarantined files, and returns how many there were.
@@ -332,7 +333,7 @@ impl Inventory {
     /// Fetches an archive again, and waits until it is stored.
     ///
     /// # Errors
-    /// Why it is not.
+    /// Why the archive is not stored.
     pub async fn refetch(&self, archive: &StoredArchive) -> Result<(), FetchError> {
         self.authorizer.authorize(&archive.package).await.map_err(cause)?;
         let mut watcher = self.archives.watch(&archive.package, archive.reference.clone()).map_err(cause)?;
@@ -343,7 +344,7 @@ impl Inventory {
     /// Fetches a damaged document again, and checks that it is stored.
     ///
     /// # Errors
-    /// Why it is not.
+    /// Why the document is not stored.
     pub async fn refetch_document(&self, key: &Key) -> Result<(), FetchError> {
         let unknown = || FetchError::Refused("its key names no document".into());
         let (package, ask) = parse_document_key(key).ok_or_else(unknown)?;

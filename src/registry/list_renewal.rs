@@ -1,8 +1,7 @@
-//! Release lists that turn out to lack a release that exists: walked again from the first page to the last, beside the
-//! requests.
+//! Renewal of release lists that lack a release that exists: every page is fetched again, beside the requests.
 //!
 //! A 304 of page one renews a list of several pages, so a release that is not on page one would be found only by the hourly
-//! walk over all pages.
+//! fetch of all pages.
 
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ use crate::{
     upstream::{DocumentAsk, ReleaseLookup},
 };
 
-/// Makes stored lists be walked again.
+/// Starts the renewal of stored lists that lack a release.
 pub(super) struct ListRenewal {
     cache: Arc<Cache>,
     upstreams: Upstreams,
@@ -28,17 +27,17 @@ impl ListRenewal {
         Self { cache, upstreams, documents }
     }
 
-    /// A release was found at its own address, and the stored list lacks it.
-    pub(super) async fn note_unlisted(&self, package: &PackageId) -> Result<(), RegistryError> {
+    /// Starts a fetch of all pages of the stored list: a release that the list lacks was found at its own address.
+    pub(super) async fn renew(&self, package: &PackageId) -> Result<(), RegistryError> {
         let policy = self.documents.policies().releases(package, None)?;
         let origin = self.upstreams.document_origin(package, DocumentAsk::Releases)?;
         self.cache.documents().walk_again(&document_key(package, &DocumentAsk::Releases), policy, origin).await;
         Ok(())
     }
 
-    /// The upstream's latest release: a stored list that lacks it, and was last walked before it was first seen, is walked
-    /// again.
-    pub(super) async fn note_latest(
+    /// Renews a stored list that lacks the upstream's latest release, if all its pages were last fetched before that release
+    /// was first seen.
+    pub(super) async fn renew_without_latest(
         &self,
         package: &PackageId,
         latest: &CachedValue<Release>,
@@ -49,14 +48,14 @@ impl ListRenewal {
             return Ok(());
         }
         match self.documents.stored().releases(package).await {
-            Some(list) if !list.has(&latest.value.tag_name) => self.note_unlisted(package).await,
+            Some(list) if !list.has(&latest.value.tag_name) => self.renew(package).await,
             _ => Ok(()),
         }
     }
 
-    /// The archive of a tag was fetched. Where the stored list has several pages and lacks the tag, one request beside this
-    /// one asks whether the tag has a release.
-    pub(super) async fn note_found_tag(self: &Arc<Self>, package: &PackageId, tag: &str, status: &CacheStatus) {
+    /// Renews the list after the archive of a tag was fetched: where the stored list has several pages and lacks the tag, one
+    /// request beside this one asks whether the tag has a release.
+    pub(super) async fn renew_without_tag(self: &Arc<Self>, package: &PackageId, tag: &str, status: &CacheStatus) {
         if status.fwd.is_none() || package.name.form() != NameForm::Repository {
             return;
         }
@@ -69,17 +68,17 @@ impl ListRenewal {
         let package = package.clone();
         let ask = DocumentAsk::Tag(tag.to_owned());
         self.cache.spawn(async move {
-            // A tag without a release, or trouble: then nothing is known, and the hourly walk remains.
+            // An error is a tag without a release, or trouble: then the list waits for the hourly fetch of all pages.
             if renewal.documents.release(&package, ask, None).await.is_ok() {
-                let noted = renewal.note_unlisted(&package).await;
-                debug_assert!(noted.is_ok(), "the upstream has just answered");
+                let renewed = renewal.renew(&package).await;
+                debug_assert!(renewed.is_ok(), "the upstream has just answered");
             }
         });
     }
 
-    /// True when the stored list says by itself that the package has no release: it is complete and empty, as fresh as a
-    /// list must be. Sends at most one request, the one for the list.
-    pub(super) async fn has_no_release(&self, package: &PackageId) -> Result<Option<CacheStatus>, RegistryError> {
+    /// The status of the release list if the stored one is complete and empty and, revalidated where that is due, still is;
+    /// else `None`. Sends at most one request, the one for the list.
+    pub(super) async fn confirm_no_release(&self, package: &PackageId) -> Result<Option<CacheStatus>, RegistryError> {
         if self.upstreams.release_lookup(package)? != ReleaseLookup::InList {
             return Ok(None);
         }

@@ -84,9 +84,7 @@ impl MetadataRecords {
         let digest = Digest::of(&serde_json::to_vec(&value).unwrap_or_default());
         Ok(CachedValue { value: Arc::new(value), digest, age: release.age, status: release.status })
     }
-}
 
-impl MetadataRecords {
     async fn provenance(
         &self,
         package: &PackageId,

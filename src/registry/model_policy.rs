@@ -44,7 +44,7 @@ pub struct ModelConfig {
     pub model: ModelMode,
 }
 
-/// The two keys with their patterns compiled.
+/// The modes of packages, from the two keys with their patterns compiled.
 pub(super) struct ModelPolicy {
     default: ModelMode,
     by_pattern: Vec<PatternMode>,

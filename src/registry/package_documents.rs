@@ -142,10 +142,10 @@ impl PackageDocuments {
         self.get(package, ask, self.policies.branch(package)?).await
     }
 
-    /// Tells a package without a version from no package, by the document that shows whether it exists.
+    /// Checks that the package exists, by the document that shows it.
     ///
     /// # Errors
-    /// `NotFound(Package)`, and any trouble.
+    /// `NotFound(Package)`; the upstream's failure.
     pub(super) async fn ensure_exists(&self, package: &PackageId) -> Result<(), RegistryError> {
         let found = match self.upstreams.existence_ask(package)? {
             DocumentAsk::Repository => self.repository(package).await.map(drop),

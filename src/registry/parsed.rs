@@ -62,7 +62,7 @@ impl ParsedDocuments {
         let parsed = parsed.map_err(|failure| failure.map_or(ParseFailure::Unreadable, |failure| *failure))?;
         match parsed.downcast() {
             Ok(value) => Ok(value),
-            // The same bytes are another document, too: an empty list is one of releases, tags and branches.
+            // The cached value of these bytes has another type: documents of two kinds may be equal.
             Err(_) => parse(&document.body).map(Arc::new),
         }
     }
@@ -75,7 +75,7 @@ impl ParsedDocuments {
         share.grow_to(json_estimate(body)).await.map_err(ParseFailure::NoMemory)?;
         let body = body.clone();
         let parsing = crate::blocking::spawn_blocking(move || {
-            // Held until the parsing has ended at least, whether the request waits or not.
+            // The share is moved into the task: it is held until the parsing has ended, even if the request does not wait.
             parse::<T>(&body).map(|value| weighed(value, Some(share)))
         });
         parsing.await.unwrap_or(Err(ParseFailure::Unreadable))

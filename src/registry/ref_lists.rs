@@ -1,5 +1,5 @@
-//! The lists of a repository's tags and branches. They answer for the names that it does not have, once a package was asked
-//! for several of those: then two lists cost less than two requests for each name.
+//! The lists of a repository's tags and branches. Once clients have asked for several names that a package does not have,
+//! the lists answer for further names: then two lists cost less than two requests for each name.
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -21,10 +21,10 @@ use crate::{
     value::bounded_cache::BoundedCache,
 };
 
-/// So many unknown names are asked for one by one; the next one makes the lists be asked for.
-const UNKNOWN_NAMES: usize = 2;
+/// Number of other unknown names of a package from which on its lists are fetched; so many names are asked for one by one.
+const UNKNOWN_NAMES_BEFORE_LISTS: usize = 2;
 /// Most packages whose unknown names are remembered.
-const MAX_PACKAGES: u64 = 10_000;
+const MAX_PACKAGES_WITH_UNKNOWN_NAMES: u64 = 10_000;
 
 /// Answers from the lists of tags and branches.
 pub(super) struct RefLists {
@@ -47,11 +47,11 @@ impl RefLists {
         Self { documents, unknown: UnknownNames::new(clock) }
     }
 
-    /// What the list of tags says of a tag. Asks for the list only after other names of the package were unknown.
+    /// What the list of tags says of a tag. Fetches the list only after other names of the package were unknown.
     ///
     /// # Errors
     /// When the package's upstream is not configured.
-    pub(super) async fn tag(&self, package: &PackageId, tag: &str) -> Result<RefAnswer, RegistryError> {
+    pub(super) async fn find_tag(&self, package: &PackageId, tag: &str) -> Result<RefAnswer, RegistryError> {
         if !self.should_ask(package, tag) {
             return Ok(RefAnswer::Unknown);
         }
@@ -71,7 +71,7 @@ impl RefLists {
         package: &PackageId,
         branch: &str,
     ) -> Result<CachedValue<BranchHead>, RegistryError> {
-        if let RefAnswer::Absent(status) = self.branch(package, branch).await? {
+        if let RefAnswer::Absent(status) = self.find_branch(package, branch).await? {
             return Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(Missing::Version), status }));
         }
         let head = self.documents.branch_head(package, branch).await;
@@ -81,7 +81,8 @@ impl RefLists {
         head
     }
 
-    async fn branch(&self, package: &PackageId, branch: &str) -> Result<RefAnswer, RegistryError> {
+    /// As [`RefLists::find_tag`], for a branch without a stored head.
+    async fn find_branch(&self, package: &PackageId, branch: &str) -> Result<RefAnswer, RegistryError> {
         let ask = DocumentAsk::Branch(branch.to_owned());
         if !self.should_ask(package, branch) || self.documents.stored().document(package, &ask).await.is_some() {
             return Ok(RefAnswer::Unknown);
@@ -139,7 +140,7 @@ struct UnknownInPeriod {
 
 impl UnknownNames {
     fn new(clock: Clock) -> Self {
-        Self { packages: BoundedCache::new(MAX_PACKAGES), clock }
+        Self { packages: BoundedCache::new(MAX_PACKAGES_WITH_UNKNOWN_NAMES), clock }
     }
 
     fn note(&self, package: &PackageId, name: &str, period: Duration) {
@@ -148,8 +149,8 @@ impl UnknownNames {
             let until = self.clock.uptime().saturating_add(period);
             UnknownInPeriod { names: Vec::new(), until }
         });
-        // One more than the limit: whichever name is asked for, so many others are known.
-        if noted.names.len() <= UNKNOWN_NAMES && !noted.names.contains(&name) {
+        // One name more than are needed: the one that is asked for does not count.
+        if noted.names.len() <= UNKNOWN_NAMES_BEFORE_LISTS && !noted.names.contains(&name) {
             noted.names.push(name);
             self.packages.insert(Key::new(package.key_prefix()), noted);
         }
@@ -159,7 +160,8 @@ impl UnknownNames {
     fn has_enough_besides(&self, package: &PackageId, name: &str) -> bool {
         let name = hash(name);
         let noted = self.current(package);
-        noted.is_some_and(|noted| noted.names.iter().filter(|&&other| other != name).count() >= UNKNOWN_NAMES)
+        let others = noted.map_or(0, |noted| noted.names.iter().filter(|&&other| other != name).count());
+        others >= UNKNOWN_NAMES_BEFORE_LISTS
     }
 
     fn current(&self, package: &PackageId) -> Option<UnknownInPeriod> {

@@ -19,7 +19,7 @@ const MAX_FILES_BYTES: u64 = 16 << 20;
 /// What an entry of that cache needs besides its texts, in bytes.
 const FILES_OVERHEAD_BYTES: usize = 256;
 
-/// Finds what archives say.
+/// Reads what the archives of releases say.
 pub struct ReleaseFacts {
     cache: Arc<Cache>,
     archives: Arc<ArchiveSource>,
@@ -172,7 +172,7 @@ impl ReleaseFacts {
         Some(GitRef::Tag(tag.to_owned()))
     }
 
-    /// From the pin; revisions of moving versions are not pinned, but stored.
+    /// What verification found in an archive: from its pin; of a moving version or a published one from the stored zip.
     async fn content(&self, package: &PackageId, reference: &GitRef) -> Option<KnownContent> {
         if matches!(reference, GitRef::Moving { .. }) || self.archives.is_hosted(package) {
             return self.archives.stored_meta(package, reference).await.map(KnownContent::Stored);

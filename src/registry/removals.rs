@@ -1,4 +1,4 @@
-//! Does on this mirror what an operator has removed, or marked as kept, on another one.
+//! Applies on this mirror what an operator has removed, or marked as kept, on another one.
 
 use std::{collections::HashSet, io};
 
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     InventoryEntry, Registry,
-    inventory::{ALL_SHARDS, SelectedZips, Selection, ZipRemoval},
+    inventory::{ALL_SHARDS, RemovalMode, SelectedZips, Selection, ZipRemoval},
 };
 use crate::{
     cache::{KeepChange, Removal, RemovedBy},
@@ -14,16 +14,17 @@ use crate::{
 };
 
 impl Removal {
-    /// Marks what is stored under the pattern; or removes it, its lists and, where that was asked, its pins. Zips and
-    /// lists that were stored and pins that were first seen later stay as they are; zips and lists only where they were stored
-    /// after `looked_at`, too, a time before the removal by this mirror's clock: the other one's may be slow, or this one fast.
-    /// May be repeated.
+    /// Marks the zips that the pattern selects; or removes them, their packages' lists and, where that was asked, their pins.
+    ///
+    /// Pins that were first seen after the removal stay. So do zips and lists that were stored after both the removal and
+    /// `looked_at`, a time before the removal by this mirror's clock: what was stored until then is removed although the
+    /// clocks of two mirrors differ. The call may be repeated.
     ///
     /// # Errors
     /// When something cannot be removed, or the bucket cannot be asked about pins.
     pub(crate) async fn apply(&self, registry: &Registry, looked_at: Option<Timestamp>) -> io::Result<()> {
         let Ok(selection) = self.pattern.parse::<Selection>() else {
-            tracing::warn!(pattern = self.pattern, "another mirror has removed what this version has no pattern for");
+            tracing::warn!(pattern = self.pattern, "this version cannot read the pattern of another mirror's removal");
             return Ok(());
         };
         let until = looked_at.map_or(self.at, |looked_at| looked_at.max(self.at));
@@ -34,7 +35,8 @@ impl Removal {
         let marks = inventory.kept_missing_keys(&selection).await?;
         inventory.clear_marks(marks.into_iter().collect()).await?;
         let selected = SelectedZips { selection, planned_at: until, unused: None };
-        let ZipRemoval { zips, .. } = inventory.remove_zips(&selected, false).await.map_err(io::Error::other)?;
+        let removal = inventory.remove_zips(&selected, RemovalMode::Remove).await;
+        let ZipRemoval { zips, .. } = removal.map_err(io::Error::other)?;
         let mut pins = 0;
         if self.forget {
             let by = RemovedBy::OtherMirror { at: self.at };
@@ -51,7 +53,7 @@ impl Removal {
         Ok(())
     }
 
-    /// Marks what was stored until then, or takes all selected marks away.
+    /// Marks what was stored at `until` at the latest, or removes the marks of all selected zips.
     async fn apply_mark(
         &self,
         registry: &Registry,
@@ -73,7 +75,7 @@ impl Removal {
             let later = inventory.revisions_written_after(&entries, until).await?;
             let stored_before = entries.into_iter().filter(|entry| !later.contains(&entry.digest));
             let keys: Vec<Key> = stored_before.map(|entry| entry.key).collect();
-            marked += inventory.keep(keys, kept).await?;
+            marked += inventory.mark(keys, mark).await?;
         }
         if !kept {
             let keys = inventory.kept_missing_keys(selection).await?;

@@ -3,7 +3,7 @@
 //! On a forge, a name is tried as a pinned version, in the release list, as a tag without a release, and as a branch
 //! ([`forge_name`]). `refs/tags/…` and `refs/heads/…` state their kind, and so does a full commit: forges refuse tags and
 //! branches whose name is 40 hexadecimal digits, so no lookup is needed. On a registry, the archive itself is asked for
-//! ([`registry_version`]). A moving version is resolved by its present revision, whatever is pinned under its name.
+//! ([`registry_version`]). A moving version is resolved to its present revision, whatever is pinned under its name.
 
 use std::{sync::Arc, time::Duration};
 
@@ -84,12 +84,12 @@ impl VersionResolver {
         version: &Version,
     ) -> Result<ResolvedArchive, RegistryError> {
         if !self.model.is_enforced(package).await {
-            return self.counted(package, version).await;
+            return self.resolve_counted(package, version).await;
         }
         let findings = |facts: &_| ZipFacts::model_findings_in(facts).filter(|findings| !findings.is_empty());
         // Known from an earlier download: nothing is fetched for a refusal.
         ensure_conforms(self.pinned_fault(package, version, findings).await?, None)?;
-        let mut archive = self.counted(package, version).await?;
+        let mut archive = self.resolve_counted(package, version).await?;
         let object = archive_source::complete(archive.answer.served, &archive.answer.status).await?;
         ensure_conforms(ZipFacts::model_findings_in(&object.meta.verified.facts), Some(&archive.answer.status))?;
         archive.answer.served = ServedArchive::Stored(object);
@@ -100,7 +100,7 @@ impl VersionResolver {
     ///
     /// # Errors
     /// As [`VersionResolver::archive`].
-    pub(super) async fn counted(
+    pub(super) async fn resolve_counted(
         &self,
         package: &PackageId,
         version: &Version,
@@ -114,8 +114,8 @@ impl VersionResolver {
         Ok(archive)
     }
 
-    /// The entry that a version lacks which is pinned under exactly this name, for a component or plugin; `None` also for
-    /// a version that was never seen, and for a branch or a moving version. Fetches no archive.
+    /// The entry that a component or plugin lacks, by the pin of exactly this version; `None` also for a version that was
+    /// never seen, and for a branch or a moving version. Fetches no archive.
     ///
     /// # Errors
     /// When an entry is missing and the package may not be served; when the pins cannot be read.
@@ -127,7 +127,7 @@ impl VersionResolver {
         self.pinned_fault(package, version, |facts| ZipFacts::missing_entry_in(facts).map(str::to_owned)).await
     }
 
-    /// A fault that the pin of a version has, which is pinned under exactly this name.
+    /// What `fault` finds in the facts that the pin of exactly this version has.
     async fn pinned_fault<T>(
         &self,
         package: &PackageId,
@@ -143,7 +143,7 @@ impl VersionResolver {
         Ok(Some(fault))
     }
 
-    /// Sets a stored archive aside that its reader found damaged: the next request fetches it again.
+    /// Quarantines a stored archive that its reader has found damaged: the next request fetches it again.
     pub async fn quarantine(&self, object: &Object) {
         self.cache.archive_tiers().quarantine(object).await;
     }
@@ -159,9 +159,9 @@ impl VersionResolver {
     ) -> Result<ResolvedArchive, RegistryError> {
         let upstream_status = self.authorizer.authorize(package).await?;
         let mut archive = match (self.moving.name(package, version), package.name.form()) {
-            (Some(name), _) => self.moving(package, version, name).await?,
-            (None, NameForm::Repository) => self.forge_version(package, version).await?,
-            (None, NameForm::Plain) => self.registry_version(package, version).await?,
+            (Some(name), _) => self.resolve_moving(package, version, name).await?,
+            (None, NameForm::Repository) => self.resolve_on_forge(package, version).await?,
+            (None, NameForm::Plain) => self.resolve_on_registry(package, version).await?,
         };
         if let ServedArchive::Stored(object) = &archive.answer.served
             && !object.meta.anonymous
@@ -174,9 +174,9 @@ impl VersionResolver {
         Ok(archive)
     }
 
-    async fn forge_version(&self, package: &PackageId, version: &Version) -> Result<ResolvedArchive, RegistryError> {
+    async fn resolve_on_forge(&self, package: &PackageId, version: &Version) -> Result<ResolvedArchive, RegistryError> {
         match version {
-            Version::Tag(tag) => match self.git_tag(package, tag, None).await? {
+            Version::Tag(tag) => match self.find_git_tag(package, tag, None).await? {
                 TagLookup::Found(archive) => Ok(archive),
                 TagLookup::Absent(failure) => {
                     self.ref_lists.note_unknown(package, tag)?;
@@ -184,21 +184,21 @@ impl VersionResolver {
                 }
                 TagLookup::Trouble(failure) => Err(self.trouble_error(package, tag, failure).await),
             },
-            Version::Branch(branch) => self.branch(package, branch).await,
+            Version::Branch(branch) => self.resolve_branch(package, branch).await,
             Version::Commit(sha) => {
                 let answer = self.archives.get(package, GitRef::Commit(sha.clone())).await?;
                 Ok(ResolvedArchive { answer, resolved: ResolvedVersion::Commit(sha.clone()) })
             }
-            Version::Name(name) => self.name(package, name).await,
+            Version::Name(name) => self.resolve_name(package, name).await,
             Version::DefaultBranch => {
                 let repository = self.documents.repository(package).await?;
-                self.branch(package, &repository.value.default_branch).await
+                self.resolve_branch(package, &repository.value.default_branch).await
             }
         }
     }
 
-    /// A moving version by its present revision. On a forge, a name that is no tag may be a branch.
-    async fn moving(
+    /// Resolves a moving version to its present revision. On a forge, a name that is no tag may be a branch.
+    async fn resolve_moving(
         &self,
         package: &PackageId,
         version: &Version,
@@ -207,7 +207,7 @@ impl VersionResolver {
         match self.moving.archive(package, name).await {
             Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(missing), status })) => {
                 match (version, package.name.form()) {
-                    (Version::Name(_), NameForm::Repository) => self.branch(package, name).await,
+                    (Version::Name(_), NameForm::Repository) => self.resolve_branch(package, name).await,
                     (_, NameForm::Repository) => Err(not_found(missing, status)),
                     (_, NameForm::Plain) => {
                         self.ensure_exists(package).await?;
@@ -219,7 +219,7 @@ impl VersionResolver {
         }
     }
 
-    /// Tells a missing version from a missing package. Trouble tells nothing: then the version is what is missing.
+    /// Checks, for a missing version, that its package exists. While the upstream fails, the package counts as existing.
     async fn ensure_exists(&self, package: &PackageId) -> Result<(), RegistryError> {
         match self.documents.ensure_exists(package).await {
             Err(RegistryError::Fetch(failure)) if failure.error.is_trouble() => Ok(()),
@@ -238,7 +238,7 @@ impl VersionResolver {
 
     /// The archive of a tag that is stored, pinned or arriving: no list is read, and for a stored one no upstream request
     /// is sent.
-    async fn known_tag(&self, package: &PackageId, tag: &str) -> Result<Option<ResolvedArchive>, RegistryError> {
+    async fn find_known_tag(&self, package: &PackageId, tag: &str) -> Result<Option<ResolvedArchive>, RegistryError> {
         let reference = GitRef::Tag(tag.to_owned());
         if !self.archives.is_known(package, &reference).await? {
             return Ok(None);
@@ -247,20 +247,20 @@ impl VersionResolver {
         Ok(Some(ResolvedArchive::of_tag(answer, tag)))
     }
 
-    async fn tag(&self, package: &PackageId, tag: &str) -> Result<ResolvedArchive, RegistryError> {
+    async fn get_tag(&self, package: &PackageId, tag: &str) -> Result<ResolvedArchive, RegistryError> {
         let answer = self.archives.get(package, GitRef::Tag(tag.to_owned())).await?;
         Ok(ResolvedArchive::of_tag(answer, tag))
     }
 
-    /// A tag in its other spelling, served because the upstream cannot be asked for the one of the request.
-    async fn in_other_spelling(&self, package: &PackageId, tag: &str) -> Result<ResolvedArchive, RegistryError> {
-        let mut archive = self.tag(package, tag).await?;
+    /// The archive of a tag in its other spelling, served while the upstream cannot be asked for that of the request.
+    async fn get_other_spelling(&self, package: &PackageId, tag: &str) -> Result<ResolvedArchive, RegistryError> {
+        let mut archive = self.get_tag(package, tag).await?;
         archive.answer.status = archive.answer.status.detail("other-spelling");
         Ok(archive)
     }
 
-    /// A branch is a mutable document, its head commit, and the immutable archive of that commit.
-    async fn branch(&self, package: &PackageId, name: &str) -> Result<ResolvedArchive, RegistryError> {
+    /// Resolves a branch: a mutable document, its head commit, and the immutable archive of that commit.
+    async fn resolve_branch(&self, package: &PackageId, name: &str) -> Result<ResolvedArchive, RegistryError> {
         let head = self.ref_lists.branch_head(package, name).await?;
         let commit = head.value.commit.clone();
         self.archives.note_commit(package, &commit).await?;
@@ -275,11 +275,11 @@ impl VersionResolver {
     }
 }
 
-/// Whether a package has exactly one tag.
+/// Whether a package has a tag of exactly one name.
 enum TagLookup {
-    /// It has, and this is its archive.
+    /// The archive of the tag.
     Found(ResolvedArchive),
-    /// The upstream has said that it has not, now or a moment ago.
+    /// The upstream has said that there is no such tag, now or a moment ago.
     Absent(CacheFailure),
     /// The upstream cannot be asked.
     Trouble(CacheFailure),

@@ -57,7 +57,7 @@ impl Selection {
         self.package.is_some()
     }
 
-    /// The same packages in every version.
+    /// A selection of the same packages in every version.
     pub fn of_any_version(self) -> Self {
         Self { version: None, ..self }
     }
@@ -79,8 +79,8 @@ impl Selection {
         })
     }
 
-    /// True when the package in this version is selected; `None` is a document, which no version selects. A version is
-    /// selected by either spelling, with or without `v`.
+    /// True when the package in this version is selected; `None` stands for a document, which a selection with a version never
+    /// selects. A version is selected by either spelling, with or without `v`.
     pub(super) fn selects(&self, package: &PackageId, version: Option<&str>) -> bool {
         let matches = |pattern: &WildMatch, version: &str| {
             pattern.matches(version) || with_v_toggled(version).is_some_and(|other| pattern.matches(&other))
@@ -95,7 +95,7 @@ impl Selection {
 }
 
 impl InventoryOrder {
-    /// Compares entries in this order. The name decides between equal ones: no two entries have the same place.
+    /// Compares entries in this order, and entries that are equal in it by key: no two keys compare as equal.
     pub(super) fn compare(self, one: &InventoryEntry, other: &InventoryEntry) -> Ordering {
         let hits = |entry: &InventoryEntry| entry.hit_stats.total().hits;
         let order = match self {

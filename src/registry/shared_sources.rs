@@ -24,23 +24,23 @@ use crate::{
     value::bounded_cache::BoundedCache,
 };
 
-/// For how long a name that the bucket has no source of is not looked up there again: requests of names that no upstream has
+/// How long a name that the bucket has no source of is not looked up there again: requests of names that no upstream has
 /// cost few reads. Whether a source is new is decided when it is recorded.
 const SOURCE_ABSENCE_PERIOD: Duration = Duration::from_secs(1);
-/// Bounds the memory that a flood of unknown names takes.
+/// Most such names that are remembered.
 const MAX_ABSENT_NAMES: u64 = 10_000;
 
 /// The sources of names among several mirrors over one bucket.
 pub struct SourceSharing {
     cache: Arc<Cache>,
     bucket: Arc<BucketTier>,
-    /// The names for which the bucket had no room when that was last said.
+    /// The number of names without room in the bucket that was logged last.
     no_room: AtomicUsize,
-    /// Names that the bucket has no source of, and until when they are not looked up again, by the uptime of the clock.
+    /// Names that the bucket has no source of, and until when they are not looked up again, by [`crate::clock::Clock::uptime`].
     absent: BoundedCache<Key, Duration>,
 }
 
-/// A source that counts on all mirrors, and the packages that its name leads or led to here.
+/// A source that all mirrors of the bucket use, and the packages that its name leads or led to on this mirror.
 pub struct SourceChange {
     /// The source.
     pub source: RecordedSource,
@@ -48,19 +48,19 @@ pub struct SourceChange {
     pub packages: Vec<PackageId>,
 }
 
-/// A source that is found, before it is recorded.
+/// The source that a search has found for a name, before it is recorded.
 pub(super) struct FoundSource<'a> {
     pub(super) name: &'a PackageName,
     pub(super) dialect: DialectName,
     pub(super) upstream: &'a str,
 }
 
-/// Whether requests of a name look for its source.
+/// Whether requests of a name search for its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceSearch {
-    /// They do where none is recorded, and the bucket is read before.
+    /// They do while none is recorded here; the bucket is read first.
     Needed,
-    /// Its route leads to one upstream, and nothing is recorded: the bucket is not read.
+    /// They do not: the name's route leads to one upstream. Nothing is recorded, and the bucket is not read.
     Never,
 }
 
@@ -82,12 +82,12 @@ impl SourceSharing {
         })
     }
 
-    /// The source that the bucket has for a name that has none here; recorded here then.
+    /// Looks up in the bucket the source of a name that has none recorded here, and records it here.
     ///
     /// # Errors
-    /// `SourceUndecided` when the bucket cannot be asked, unless this mirror may decide without it: because it is the one
-    /// that does, or because the route leads to one upstream.
-    pub(super) async fn learn(
+    /// `SourceUndecided` when the bucket cannot be asked, unless this mirror may decide without it: because it is the only one
+    /// that may ([`LonePins::Allowed`]), or because there is one candidate.
+    pub(super) async fn look_up(
         &self,
         name: &PackageName,
         dialect: DialectName,
@@ -124,7 +124,7 @@ impl SourceSharing {
     /// Records a source that a search has found, unless another one is recorded.
     ///
     /// # Errors
-    /// As [`SourceSharing::learn`]; `Unrecordable` when it cannot be written here.
+    /// As [`SourceSharing::look_up`]; `Unrecordable` when it cannot be written here.
     pub(super) async fn record(
         &self,
         found: &FoundSource<'_>,
@@ -183,7 +183,7 @@ impl SourceSharing {
         self.cache.ask_bucket(Box::pin(async move { bucket.sources().set(&sources, mode).await.map(drop) })).await
     }
 
-    /// Records a source of a bundle in the bucket. Returns the one that counts.
+    /// Records a source of a bundle in the bucket, unless the bucket has one of the name. Returns the one that the bucket has.
     ///
     /// # Errors
     /// When the bucket cannot be asked, or has no room for more; the call can be repeated.
@@ -194,8 +194,8 @@ impl SourceSharing {
         Ok(self.record_own(own).await?)
     }
 
-    /// Sets the sources of names whose requests look for none, where operators have set none: no mirror reads an object of such
-    /// a name.
+    /// Sets the sources of names whose requests do not search ([`SourceSearch::Never`]), where operators have set none: mirrors
+    /// read what operators have set, and no object of such a name.
     ///
     /// # Errors
     /// As [`SourceSharing::set`].
@@ -203,10 +203,11 @@ impl SourceSharing {
         self.set_all(sources, SetMode::Keep).await
     }
 
-    /// Records a source in the bucket that is recorded here alone. Returns the one that counts.
+    /// Records in the bucket a source that only this mirror has recorded, unless the bucket has one of the name. Returns the
+    /// one that the bucket has.
     ///
     /// # Errors
-    /// When the bucket cannot be asked; `Damaged` where its record is.
+    /// When the bucket cannot be asked; `Damaged` where the bucket's record is.
     pub async fn record_own(&self, own: &RecordedSource) -> Result<RecordedSource, BucketError> {
         let bucket = self.bucket.clone();
         let own = own.clone();
@@ -221,24 +222,24 @@ impl SourceSharing {
         self.bucket.sources().refresh().await.map(drop)
     }
 
-    /// What operators have set for a name, as far as it is known here. No request.
-    pub fn set_source(&self, source: &RecordedSource) -> Option<RecordedSource> {
+    /// The source that operators have set for the name of `source`, as last read. Sends no request.
+    pub fn operators_source(&self, source: &RecordedSource) -> Option<RecordedSource> {
         self.bucket.sources().set_source(&source.name, source.dialect)
     }
 
-    /// For how many more names sources can be set, as far as it is known here. No request.
-    pub fn set_room(&self) -> usize {
+    /// The number of further names whose sources can be set, as last read. Sends no request.
+    pub fn remaining_room(&self) -> usize {
         self.bucket.sources().set_room()
     }
 
-    /// What operators have set on any mirror, and is not recorded here yet.
+    /// Reads what operators have set on any mirror and is not recorded here yet.
     ///
     /// # Errors
     /// When the bucket cannot be asked.
-    pub async fn newly_set(&self) -> Result<Vec<RecordedSource>, BucketError> {
+    pub async fn read_newly_set(&self) -> Result<Vec<RecordedSource>, BucketError> {
         let set = self.bucket.sources().refresh().await?;
         let sources = self.cache.disk().sources();
-        // What another version takes for a name is none here.
+        // Names that only another version of the mirror can parse are left out.
         let is_new = |source: &RecordedSource| {
             let name = source.name.parse::<PackageName>();
             name.is_ok_and(|name| sources.get(&name, source.dialect).is_none_or(|known| *known != *source.upstream))
@@ -246,7 +247,7 @@ impl SourceSharing {
         Ok(set.all().filter(is_new).collect())
     }
 
-    /// Takes over sources that count on all mirrors, in one write, unless operators have set others since. Returns those that
+    /// Records here the sources that all mirrors use, in one write, unless operators have set others since. Returns those that
     /// were not recorded here.
     ///
     /// # Errors
@@ -259,7 +260,7 @@ impl SourceSharing {
         };
         let sources = changes.iter().map(|change| change.source.clone()).collect();
         let written = self.cache.disk().sources().replace_all(sources, SourcePlace::Bucket, is_current).await;
-        // Where there is no room for one, others are written.
+        // Also after an error: without room for one source, the others are written.
         end_generations(&self.cache, changes.iter().flat_map(|change| &change.packages));
         written
     }
@@ -277,16 +278,16 @@ impl SourceSharing {
         self.cache.disk().sources().page_after(after, limit, selection).await
     }
 
-    /// Records that the bucket has these.
+    /// Records that the bucket has these sources.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the record cannot be written.
     pub async fn set_shared(&self, sources: Vec<RecordedSource>) -> io::Result<()> {
         self.cache.disk().sources().set_shared(sources).await
     }
 
-    /// Says in the log for how many names the bucket has no room, where it is another number than before.
-    pub fn note_no_room(&self, names: usize) {
+    /// Logs the number of names that the bucket has no room for, if it has changed.
+    pub fn log_no_room(&self, names: usize) {
         if self.no_room.swap(names, Ordering::Relaxed) != names && names > 0 {
             let error = SetSourceError::TooMany;
             tracing::error!(names, %error, "there is no room for the sources of names in what operators have set");
@@ -294,13 +295,13 @@ impl SourceSharing {
     }
 }
 
-/// The error where a source cannot be written here.
+/// Logs that a source cannot be written here, and returns the error for the client.
 pub(super) fn unrecordable(name: &dyn std::fmt::Display, error: &io::Error) -> RegistryError {
     tracing::error!(%name, %error, "the source of a name cannot be recorded");
     RegistryError::Unrecordable
 }
 
-/// Ends the present generations of packages: what was made of them is made again.
+/// Ends the present generations of packages: cached responses that were made of them are made again.
 pub(super) fn end_generations<'a>(cache: &Cache, packages: impl Iterator<Item = &'a PackageId>) {
     for package in packages {
         cache.end_generation(&document_key(package, &DocumentAsk::Releases));

@@ -1,4 +1,4 @@
-//! A bounded cache whose values are made once for all who ask at the same time, compiled once for all types.
+//! A bounded cache whose values are made once for concurrent callers, and whose code is compiled once for all types.
 //!
 //! The code of such a cache takes some 75 KB of the executable for each set of types: here values and errors are behind
 //! pointers, and every key is a digest. [`moka::future::Cache`] itself is for what most requests look up.
@@ -12,7 +12,7 @@ use crate::entry::Digest;
 
 type Erased = Arc<dyn Any + Send + Sync>;
 
-/// A map that forgets what is used least when its weight exceeds its capacity.
+/// A map that evicts what is used least when its weight exceeds its capacity.
 pub(crate) struct SharedWorkCache<V, E> {
     entries: Cache<Digest, WeighedWork>,
     types: PhantomData<fn() -> (V, E)>,
@@ -30,11 +30,11 @@ impl<V: Clone + Send + Sync + 'static, E: Send + Sync + 'static> SharedWorkCache
         Self { entries: entries(capacity), types: PhantomData }
     }
 
-    /// The value of a key. Where there is none, `make` is awaited, once for all who ask at the same time, and returns it with
-    /// its weight.
+    /// The value of a key. Where there is none, `make` makes it and returns it with its weight; concurrent callers share one
+    /// call of `make`.
     ///
     /// # Errors
-    /// That of `make`; `None` never happens, since a cache has one type of values and one of errors.
+    /// The error of `make`. `None` never happens: a cache has one type of values and one of errors.
     pub(crate) async fn get_or_make(
         &self,
         key: Digest,
@@ -63,7 +63,7 @@ fn entries(capacity: u64) -> Cache<Digest, WeighedWork> {
     Cache::builder().max_capacity(capacity).weigher(|_, work: &WeighedWork| work.weight).build()
 }
 
-/// One function for all types.
+/// The part of [`SharedWorkCache::get_or_make`] that does not depend on the types.
 async fn get_or_make(
     entries: &Cache<Digest, WeighedWork>,
     key: Digest,

@@ -31,7 +31,7 @@ pub struct SourceResolver {
     documents: Arc<PackageDocuments>,
     /// With a shared bucket.
     sharing: Option<SourceSharing>,
-    /// The running searches where there is a bucket; nothing is remembered of them.
+    /// The running searches, with a shared bucket. Their results are not kept.
     searches: SharedWorkCache<PackageId, SourceSearchFailure>,
 }
 
@@ -72,7 +72,7 @@ impl SourceResolver {
         Self { cache, upstreams, authorizer, documents, sharing, searches: SharedWorkCache::new(0) }
     }
 
-    /// What the mirrors of the bucket have in common; `None` without one.
+    /// The sources in the shared bucket; `None` without one.
     pub fn sharing(&self) -> Option<&SourceSharing> {
         self.sharing.as_ref()
     }
@@ -115,11 +115,11 @@ impl SourceResolver {
         let package = candidates.first().cloned();
         let failed = |error| SourceSearchFailure { error, package: package.clone() };
         let search = async {
-            let found = match sharing.learn(name, dialect, candidates.len()).await.map_err(failed)? {
-                Some(upstream) => known(candidates, upstream).map_err(failed)?,
+            let found = match sharing.look_up(name, dialect, candidates.len()).await.map_err(failed)? {
+                Some(upstream) => candidate_on(candidates, upstream).map_err(failed)?,
                 None => self.search(name, dialect, candidates).await?,
             };
-            // It weighs more than the cache holds.
+            // The capacity of the cache is 0: the result is not kept.
             Ok((found, 1))
         };
         let found = self.searches.get_or_make(key, search).await;
@@ -138,7 +138,7 @@ impl SourceResolver {
             match self.existence(candidate).await.map_err(failed)? {
                 Existence::Present => {
                     match self.authorizer.authorize(candidate).await {
-                        // A private package: told as if no upstream had it.
+                        // A private package gets the error of a name that no upstream has.
                         Err(RegistryError::Fetch(CacheFailure { error: FetchError::NotFound(_), status })) => {
                             return Err(SourceSearchFailure {
                                 error: not_found(Missing::Package, status),
@@ -152,18 +152,18 @@ impl SourceResolver {
                 Existence::Absent(status) => absent = status,
             }
         }
-        // With a token, that a package is private must not be seen in how it was looked up.
+        // With a token, `Cache-Status` must be the same for a private package and for none.
         if candidates.iter().any(|candidate| self.upstreams.has_token(candidate).unwrap_or(false)) {
             absent = CacheStatus::forwarded(Fwd::UriMiss);
         }
         Err(SourceSearchFailure { error: not_found(Missing::Package, absent), package: None })
     }
 
-    /// The first of `candidates` that an upstream has. A package that the configured patterns forbid is never served, so it
-    /// counts as none.
+    /// The first of `candidates` that an upstream has. A package that the configured patterns forbid is never served, so it is
+    /// skipped.
     ///
     /// # Errors
-    /// The failure of an upstream that cannot say it, with the package there.
+    /// The failure of the first upstream that does not answer, with its candidate.
     pub async fn find_taken(&self, candidates: &[PackageId]) -> Result<Option<PackageId>, SourceSearchFailure> {
         for candidate in candidates {
             match self.existence(candidate).await {
@@ -177,8 +177,8 @@ impl SourceResolver {
 
     async fn existence(&self, package: &PackageId) -> Result<Existence, RegistryError> {
         self.authorizer.check_policy(package)?;
-        // What is stored needs no question, also when its upstream has removed it since: then it is gone, not absent.
-        if self.documents.stored().was_ever_stored(package).await {
+        // A package with stored documents exists, also when its upstream has removed it since: then it is gone, not absent.
+        if self.documents.stored().has_any(package).await {
             return Ok(Existence::Present);
         }
         let found = match self.upstreams.existence_ask(package)? {
@@ -200,7 +200,8 @@ impl SourceResolver {
         }
     }
 
-    /// Records a source. If another request has recorded another one, that one holds.
+    /// Records the source that was found, and returns the package on the recorded source: another request may have recorded
+    /// another one before.
     async fn record(
         &self,
         name: &PackageName,
@@ -222,11 +223,11 @@ impl SourceResolver {
                 tracing::debug!(%name, dialect, upstream = %found.upstream, "the source of a name is recorded");
                 Ok(found.clone())
             }
-            SourceRecord::Known(upstream) => known(candidates, upstream),
+            SourceRecord::Known(upstream) => candidate_on(candidates, upstream),
         }
     }
 
-    /// Replaces the recorded source of a name: the operator's word. With a shared bucket, it must be set there before.
+    /// Replaces the recorded source of a name, for an operator. With a shared bucket, it must be set there before.
     /// Responses that were made of `previous`, the packages that the name led to, are made again.
     ///
     /// # Errors
@@ -278,7 +279,7 @@ impl SourceResolver {
         Ok(imported)
     }
 
-    /// Ends the present generation of a package: what was published of it has changed.
+    /// Ends the present generation of a package, after a publication of it has changed: cached responses are made again.
     pub(crate) fn end_generation(&self, package: &PackageId) {
         self.end_generations(package, &[]);
     }
@@ -289,7 +290,10 @@ impl SourceResolver {
 }
 
 /// The candidate on a recorded upstream.
-fn known(candidates: &[PackageId], upstream: Arc<str>) -> Result<PackageId, RegistryError> {
+///
+/// # Errors
+/// `SourceChanged` when none is.
+fn candidate_on(candidates: &[PackageId], upstream: Arc<str>) -> Result<PackageId, RegistryError> {
     let known = candidates.iter().find(|candidate| candidate.upstream == upstream);
     known.cloned().ok_or(RegistryError::SourceChanged { recorded: upstream })
 }

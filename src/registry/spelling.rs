@@ -1,8 +1,8 @@
 //! The two spellings of a version, with and without `v`: which of them stored documents and pins have. Sends no upstream
 //! request.
 //!
-//! The exact spelling wins always. The other one is for a name that the upstream does not have, or that it cannot be asked
-//! for while nothing stored suggests that it exists.
+//! The exact spelling always wins. The other one is served for a name that the upstream does not have, or that it cannot be
+//! asked for while nothing stored suggests that it exists.
 
 use std::sync::Arc;
 
@@ -50,12 +50,13 @@ impl Spellings {
         self.archives.is_known(package, &GitRef::Tag(tag.to_owned())).await
     }
 
-    /// The other spelling of a name that the upstream cannot be asked for: where the stored list lacks the name and has the
-    /// other spelling, or where no list is stored and the other spelling is the only one that was ever served.
+    /// The other spelling of a name, if it may be served while the upstream cannot be asked for the name: where the stored
+    /// list lacks the name and has the other spelling, or where no list is stored and the other spelling is the only one that
+    /// was ever served.
     ///
     /// # Errors
     /// When the pins cannot be read.
-    pub(super) async fn in_trouble(&self, package: &PackageId, name: &str) -> Result<Option<String>, RegistryError> {
+    pub(super) async fn fallback(&self, package: &PackageId, name: &str) -> Result<Option<String>, RegistryError> {
         let Some(other) = with_v_toggled(name) else { return Ok(None) };
         if self.is_known(package, name).await? {
             return Ok(None);

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// Most bytes of documents that are remembered as not stored: some 25,000, less where clients ask for long names.
+/// Most bytes of keys that are remembered as not stored: some 25,000 keys, fewer where clients ask for long names.
 const MAX_NEGATIVE_LOOKUP_BYTES: u64 = 8 << 20;
 
 /// Stored documents by package.
@@ -51,8 +51,9 @@ impl StoredDocuments {
         stored
     }
 
-    /// True when a list, a release or the repository of the package is stored, whatever the upstream says of it now.
-    pub(super) async fn was_ever_stored(&self, package: &PackageId) -> bool {
+    /// True when the release list, the latest release or the repository of the package is stored, whatever the upstream says
+    /// of the package now.
+    pub(super) async fn has_any(&self, package: &PackageId) -> bool {
         for ask in [DocumentAsk::Latest, DocumentAsk::Releases, DocumentAsk::Repository] {
             if self.document(package, &ask).await.is_some() {
                 return true;

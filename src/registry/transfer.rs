@@ -28,8 +28,8 @@ use crate::{
     upstream::{DocumentAsk, GitRef},
 };
 
-/// Exports what is stored, and imports what another mirror exported; uploads to the shared bucket, and has archives for other
-/// nodes of a fleet.
+/// Exports what is stored, and imports what another mirror exported; uploads to the shared bucket, and serves archives to
+/// other nodes of the fleet.
 pub struct Transfer {
     pub(super) cache: Arc<Cache>,
     upstreams: Upstreams,
@@ -55,14 +55,14 @@ impl Transfer {
     /// else from a fill that this starts or joins. No other node is asked.
     ///
     /// # Errors
-    /// When the key leads to no archive of an upstream, or it cannot be had; `Loop` while this node itself reads the
-    /// archive from another one.
-    pub(crate) async fn for_node(&self, key: &Key) -> Result<ArchiveAnswer, RegistryError> {
-        self.archives.for_node(key).await
+    /// `NotFound(Version)` for a key of no upstream's archive; why the archive cannot be fetched; `Loop` while this node
+    /// itself reads the archive from another one.
+    pub(crate) async fn get_for_node(&self, key: &Key) -> Result<ArchiveAnswer, RegistryError> {
+        self.archives.get_for_node(key).await
     }
 
-    /// Another node has written a change to the shared bucket.
-    pub(crate) fn hear_changes(&self) {
+    /// Makes this mirror read the shared state of the bucket again: another node has changed it.
+    pub(crate) fn notice_changes(&self) {
         if let Some(bucket) = self.cache.bucket() {
             bucket.bucket().notices.hear();
         }
@@ -145,7 +145,7 @@ impl Transfer {
         Ok(false)
     }
 
-    /// Verifies and stores an archive. With `force`, a pin to other content is replaced.
+    /// Verifies and stores an archive. `on_conflict` says what is done about a pin to other content.
     ///
     /// # Errors
     /// See [`ImportError`]; `Invalid` also for a key that this mirror does not build or whose upstream is not configured.
@@ -153,19 +153,18 @@ impl Transfer {
         &self,
         archive: ExportedArchive,
         body: impl Stream<Item = Result<Bytes, ImportError>>,
-        force: bool,
+        on_conflict: PinConflict,
     ) -> Result<(), ImportError> {
         let Some((package, reference)) = parse_archive_key(&archive.key).filter(|_| self.accepts_archive(&archive))
         else {
             return Err(ImportError::Invalid(format!("this mirror has no place for {}", archive.key)));
         };
         let pinning = pinning(&package, &reference);
-        let on_conflict = if force { PinConflict::Replace } else { PinConflict::Refuse };
         let verify = self.model.logging(&self.verify, &package, version_of(&reference));
         self.cache.importer().import(archive, body, verify, pinning, on_conflict).await
     }
 
-    /// True for a package of a configured upstream that is cached: one that is published here is in no bundle.
+    /// True for a package of a configured upstream that is cached. Packages that are published here are in no bundle.
     fn caches(&self, package: &PackageId) -> bool {
         self.upstreams.contains(&package.upstream) && self.upstreams.hosted(package).is_none()
     }
@@ -235,7 +234,7 @@ pub(super) fn exported_document(key: &Key, document: &Document) -> Option<Export
     Some(ExportedDocument { key: key.clone(), meta: (*document.meta).clone(), body })
 }
 
-/// True for a valid tag name: this mirror's own keys hold no other, an import may.
+/// True for a valid tag name. The mirror's own keys have no other; those of an import may.
 fn is_tag(name: &str) -> bool {
     format!("refs/tags/{name}").parse() == Ok(Version::Tag(name.to_owned()))
 }

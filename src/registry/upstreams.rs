@@ -15,8 +15,7 @@ use crate::{
     package::{PackageId, PackageName},
     peer::{ClientId, FetchAllowance, RequestTrace},
     upstream::{
-        CredentialStatus, DocumentAsk, GateStatus, GitRef, PlaceQueue, RateLimitStatus, ReleaseLookup, Upstream,
-        ZipPacking,
+        CredentialStatus, DocumentAsk, GateStatus, GitRef, RateLimitStatus, ReleaseLookup, Upstream, ZipPacking,
     },
 };
 
@@ -27,7 +26,7 @@ pub(crate) struct UpstreamReportLine {
     pub(crate) name: String,
     /// Its gate.
     pub(crate) gate: GateStatus,
-    /// For how long it allows no request with any credential.
+    /// How long it allows no request with any credential; `None` while it allows some.
     pub(crate) limited_for: Option<Duration>,
     /// Its credentials. No secrets.
     pub(crate) credentials: Vec<CredentialStatus>,
@@ -152,15 +151,7 @@ impl Upstreams {
         reasons
     }
 
-    /// The credentials of every upstream with its name.
-    pub(crate) fn credentials(&self) -> Vec<(String, CredentialStatus)> {
-        let of_upstream = |(name, upstream): (&String, &Arc<dyn Upstream>)| {
-            upstream.credentials().into_iter().map(|status| (name.clone(), status)).collect::<Vec<_>>()
-        };
-        self.by_name.iter().flat_map(of_upstream).collect()
-    }
-
-    /// The state of every upstream.
+    /// The state of every upstream that requests are sent to, in order of their names.
     pub(crate) fn report(&self) -> Vec<UpstreamReportLine> {
         let of_upstream = |(name, upstream): (&String, &Arc<dyn Upstream>)| {
             let [(_, answered), (_, failed)] = upstream.request_metrics().counts();
@@ -172,11 +163,6 @@ impl Upstreams {
         self.asked().map(of_upstream).collect()
     }
 
-    /// Every upstream with whether its breaker is open.
-    pub(crate) fn breakers(&self) -> Vec<(String, bool)> {
-        self.asked().map(|(name, upstream)| (name.clone(), upstream.gate_status().open.is_some())).collect()
-    }
-
     /// Visits the figures of the requests to every upstream.
     ///
     /// # Errors
@@ -186,14 +172,6 @@ impl Upstreams {
         visit: &mut dyn FnMut(&str, &UpstreamMetrics) -> Result<(), E>,
     ) -> Result<(), E> {
         self.asked().try_for_each(|(name, upstream)| visit(name, &upstream.request_metrics()))
-    }
-
-    /// The queues of every upstream with its name.
-    pub(crate) fn queues(&self) -> Vec<(String, PlaceQueue)> {
-        let of_upstream = |(name, upstream): (&String, &Arc<dyn Upstream>)| {
-            upstream.gate_status().queues.into_iter().map(|queue| (name.clone(), queue)).collect::<Vec<_>>()
-        };
-        self.by_name.iter().flat_map(of_upstream).collect()
     }
 
     /// What the package's upstream still allows; unknown when it is not configured.
@@ -242,8 +220,8 @@ impl Upstreams {
 /// Counts a cold miss of the client.
 ///
 /// # Errors
-/// [`FetchError::Busy`] when the client has reached its limit. The error says nothing of the upstream or of what was asked
-/// for, and is not remembered: other clients that wait for the same may ask again at once.
+/// [`FetchError::Busy`] when the client has reached its limit. The error is about the client alone and is not remembered:
+/// other clients that wait for the same fetch may start it again at once.
 fn take_cold_miss(allowance: Option<&FetchAllowance>) -> Result<(), FetchError> {
     let Some(allowance) = allowance else { return Ok(()) };
     allowance.take().map_err(|retry_after| FetchError::Busy { retry_after })

@@ -1,8 +1,8 @@
 //! Which versions are served: by the patterns of `packages.allow` and `packages.deny` that name versions, by the operator's
 //! blocks, and by a minimum age.
 //!
-//! The rules hold for what a version is, not for how it was asked: for the tag, and for a commit by its tags. They are
-//! checked before a document is answered and before an archive is looked up, stored or not.
+//! The rules apply to what a request resolves to, however it spells the version: to a tag, and to a commit by the tags that
+//! point at it. They are checked before a document is sent and before an archive is looked up, stored or not.
 
 use std::sync::Arc;
 
@@ -115,7 +115,7 @@ impl VersionRules {
         })
     }
 
-    /// Changes with every block that is set or taken away.
+    /// A number that changes whenever a block is set or taken away.
     pub(super) fn generation(&self) -> u64 {
         self.blocks.generation()
     }
@@ -134,7 +134,7 @@ impl VersionRules {
             && self.blocks.are_empty()
     }
 
-    /// The names under which the rules may refuse a version of the package; empty in most cases.
+    /// The names of the package, if the rules may refuse a version of it under one of them; else none, as in most cases.
     async fn concerned(&self, package: &PackageId) -> Vec<PackageId> {
         if self.are_empty() {
             return Vec::new();
@@ -197,7 +197,7 @@ impl VersionRules {
         let Some(min_age) = self.min_age_of(&names) else { return Ok(()) };
         let since = match published_at(package, release) {
             Some(since) => since,
-            None => self.first_seen.of(package, &GitRef::Tag(release.tag_name.clone())).await?,
+            None => self.first_seen.get_or_record(package, &GitRef::Tag(release.tag_name.clone())).await?,
         };
         self.check_age(since, min_age)
     }
@@ -214,7 +214,7 @@ impl VersionRules {
     fn check_age(&self, since: Timestamp, min_age: Period) -> Result<(), RegistryError> {
         let wait = SignedDuration::try_from(min_age.0).unwrap_or(SignedDuration::MAX);
         let until = since.saturating_add(wait).unwrap_or(Timestamp::MAX);
-        // A time in the future is none: the clock of the forge or of this machine is wrong.
+        // A date in the future, of a wrong clock at the forge or here, postpones the version.
         if until <= self.clock.now() {
             return Ok(());
         }
@@ -227,7 +227,7 @@ impl VersionRules {
     /// When the record cannot be written.
     pub(super) async fn note_commit(&self, package: &PackageId, commit: &str) -> Result<(), RegistryError> {
         if self.min_age_of(&self.concerned(package).await).is_some() {
-            self.first_seen.of(package, &GitRef::Commit(commit.to_owned())).await?;
+            self.first_seen.get_or_record(package, &GitRef::Commit(commit.to_owned())).await?;
         }
         Ok(())
     }
@@ -268,16 +268,16 @@ impl VersionRules {
         };
         let since = match since {
             Some(since) => since,
-            None => self.first_seen.of(package, reference).await?,
+            None => self.first_seen.get_or_record(package, reference).await?,
         };
         self.check_age(since, min_age)
     }
 
-    /// The list without the releases that are refused.
+    /// Removes the releases that are refused from a list.
     ///
     /// # Errors
     /// As [`VersionRules::check_release`], but for the refusals.
-    pub(super) async fn filter(
+    pub(super) async fn filter_releases(
         &self,
         package: &PackageId,
         list: CachedValue<Releases>,
@@ -309,7 +309,7 @@ impl VersionRules {
     ///
     /// # Errors
     /// `NoVersionAllowed` when there is none.
-    pub(super) async fn latest(
+    pub(super) async fn served_latest(
         &self,
         package: &PackageId,
         latest: CachedValue<Release>,
@@ -323,7 +323,7 @@ impl VersionRules {
             Err(error) => return Err(error),
         };
         let list = self.documents.releases(package, None).await?;
-        let list = self.filter(package, list).await?;
+        let list = self.filter_releases(package, list).await?;
         let ceiling = semantic(&latest.value.tag_name);
         let version = |release: &Release| semantic(&release.tag_name).filter(|version| version.pre.is_empty());
         let is_below = |release: &&Release| {
@@ -337,8 +337,8 @@ impl VersionRules {
     }
 }
 
-/// The package under the name of the request, and under the one that its repository has now, where a stored document
-/// says that: a version is served only if the rules serve it under both.
+/// The names of a package: that of the request, and the one that its repository has now, where a stored document says that
+/// it was renamed. A version is served only if the rules permit it under both.
 pub(super) async fn names_of(documents: &PackageDocuments, package: &PackageId) -> Vec<PackageId> {
     let mut names = vec![package.clone()];
     if let Some(document) = documents.stored().document(package, &DocumentAsk::Repository).await

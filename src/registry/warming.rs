@@ -103,7 +103,7 @@ impl Warming {
             }
             list => list?,
         };
-        let list = self.rules.filter(package, list).await?;
+        let list = self.rules.filter_releases(package, list).await?;
         let unchanged = list.status.fwd.is_none() || list.status.fwd_status == Some(304) || list.status.used_stale;
         let stored =
             if unchanged { self.documents.stored().document(package, &DocumentAsk::Latest).await } else { None };
@@ -135,7 +135,7 @@ impl Warming {
 
     async fn fetch_latest(&self, package: &PackageId) -> Result<Option<String>, RegistryError> {
         let latest = match self.documents.release(package, DocumentAsk::Latest, Some(MIN_REVALIDATE_AGE)).await {
-            Ok(latest) => self.rules.latest(package, latest).await,
+            Ok(latest) => self.rules.served_latest(package, latest).await,
             latest => latest,
         };
         match latest {

@@ -11,37 +11,46 @@ use jiff::Timestamp;
 use super::inventory::{ALL_SHARDS, Inventory, Selection};
 use crate::{cache::InventoryEntry, entry::Key};
 
-/// Zips that are removed at once, where so many are selected.
-const REMOVED_AT_ONCE: usize = 1 << 14;
+/// Zips are removed as soon as so many are collected.
+const REMOVED_ZIPS_STEP: usize = 1 << 14;
 
 /// Which zips are removed.
 pub struct SelectedZips {
-    /// Of which packages and versions.
+    /// The packages and versions.
     pub selection: Selection,
-    /// Those that were stored later stay.
+    /// Zips that were stored later stay.
     pub planned_at: Timestamp,
-    /// Only those that were not used for this long before `planned_at` and are not kept.
+    /// Only zips that were not used for this long before `planned_at` and are not kept; `None`: all.
     pub unused: Option<Duration>,
 }
 
-/// What [`Inventory::remove_zips`] has done.
+/// Whether [`Inventory::remove_zips`] removes or only counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemovalMode {
+    /// Only counts what would be removed.
+    DryRun,
+    /// Removes it.
+    Remove,
+}
+
+/// What [`Inventory::remove_zips`] has removed, or would remove.
 #[derive(Default)]
 pub struct ZipRemoval {
-    /// How many zips there are.
+    /// The number of zips.
     pub zips: usize,
-    /// Bytes on disk.
+    /// Bytes on disk that this frees.
     pub bytes: u64,
-    /// The keys of zips that were stored after the plan.
+    /// The keys of selected zips that stay because they were stored after the plan.
     pub newer: HashSet<Key>,
 }
 
 /// Why zips are not removed.
 #[derive(Debug, thiserror::Error)]
 pub enum ZipRemovalError {
-    /// They are not known.
+    /// The index cannot be read.
     #[error("the index of the cache cannot be read")]
     Index(#[source] io::Error),
-    /// One stays.
+    /// A zip cannot be removed.
     #[error("something cannot be removed from the cache")]
     Disk(#[source] io::Error),
 }
@@ -54,11 +63,11 @@ impl SelectedZips {
 }
 
 impl Inventory {
-    /// Removes the selected zips; a dry run only counts them. Their pins stay.
+    /// Removes the selected zips, or counts them. Their pins stay.
     ///
     /// # Errors
     /// See [`ZipRemovalError`].
-    pub async fn remove_zips(&self, selected: &SelectedZips, dry_run: bool) -> Result<ZipRemoval, ZipRemovalError> {
+    pub async fn remove_zips(&self, selected: &SelectedZips, mode: RemovalMode) -> Result<ZipRemoval, ZipRemovalError> {
         let mut removal = ZipRemoval::default();
         // Removed together: each removal is one write to the index.
         let mut keys = Vec::new();
@@ -74,9 +83,9 @@ impl Inventory {
             removal.newer.extend(newer.map(|entry| entry.key));
             removal.zips += entries.len();
             removal.bytes += freed_bytes(&entries);
-            if !dry_run {
+            if mode == RemovalMode::Remove {
                 keys.extend(entries.into_iter().map(|entry| entry.key));
-                if keys.len() >= REMOVED_AT_ONCE || shard == *ALL_SHARDS.end() {
+                if keys.len() >= REMOVED_ZIPS_STEP || shard == *ALL_SHARDS.end() {
                     self.remove_all(&keys).await.map_err(ZipRemovalError::Disk)?;
                     keys.clear();
                 }

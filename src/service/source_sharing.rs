@@ -49,7 +49,7 @@ impl Service {
     /// [`SourceSharingError`]; the call is to be repeated in any case.
     pub(crate) async fn follow_sources(&self) -> Result<(), SourceSharingError> {
         let Some(sharing) = self.registry.sources().sharing() else { return Ok(()) };
-        let set = sharing.newly_set().await?;
+        let set = sharing.read_newly_set().await?;
         if !set.is_empty() {
             take_over(sharing, &self.registry, &self.names, set).await?;
         }
@@ -104,7 +104,7 @@ impl SourceRun {
         let Some(sharing) = registry.sources().sharing() else { return Ok(None) };
         let batch = sharing.page_after(self.after.take(), SOURCE_BATCH, self.selection).await?;
         let Some(last) = batch.last() else {
-            sharing.note_no_room(self.no_room);
+            sharing.log_no_room(self.no_room);
             return Ok(None);
         };
         self.after = Some(last.clone());
@@ -117,10 +117,10 @@ impl SourceRun {
         let is_unsearched = |own: &RecordedSource| {
             let name = own.name.parse::<PackageName>();
             let is_never = |name| sources::search_of(names, &name, own.dialect) == SourceSearch::Never;
-            sharing.set_source(own).is_none() && name.is_ok_and(is_never)
+            sharing.operators_source(own).is_none() && name.is_ok_and(is_never)
         };
         let (mut unsearched, mut rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_unsearched);
-        let mut refused = unsearched.split_off(sharing.set_room().min(unsearched.len()));
+        let mut refused = unsearched.split_off(sharing.remaining_room().min(unsearched.len()));
         self.no_room += refused.len();
         let set = match unsearched.is_empty() {
             true => Ok(()),
@@ -190,7 +190,7 @@ async fn settle(
     let mut winners = Vec::new();
     for (own, winner) in others.drain(..) {
         // An operator may have set one since.
-        match sharing.set_source(&own) {
+        match sharing.operators_source(&own) {
             Some(set) if set.upstream == own.upstream => settled.push(own),
             Some(set) => winners.push(set),
             None => {
@@ -225,7 +225,7 @@ async fn take_over(
         Some(SourceChange { source, packages })
     };
     let written = sharing.take_over(winners.into_iter().filter_map(change).collect()).await?;
-    for source in written.iter().filter(|source| sharing.set_source(source).is_some()) {
+    for source in written.iter().filter(|source| sharing.operators_source(source).is_some()) {
         tracing::info!(
             name = source.name,
             dialect = source.dialect.as_str(),

@@ -4,7 +4,10 @@ use super::{error::ApiError, found_package::FoundPackage};
 use crate::{
     dialect::{DialectName, HostedNames, NameRoute, Names, RouteRule, SIMPLE_OWNER},
     package::{PackageId, PackageName, PackageRef},
-    registry::{Registry, RegistryError, SourceSearch, SourceSearchFailure, hosting::find_new},
+    registry::{
+        Registry, RegistryError, SourceSearch, SourceSearchFailure,
+        hosting::{NameUse, find_new},
+    },
 };
 
 /// A package that was not found, and the upstream that decided so.
@@ -44,8 +47,11 @@ pub(super) async fn resolve(
     if let Some(id) = recorded(registry, names, name, dialect, &route).map_err(ApiError::from)? {
         return Ok(FoundPackage::Package(id));
     }
-    let is_served_elsewhere = route.rule == RouteRule::DefaultUpstream;
-    if let Some(id) = newly_hosted(registry, names, name, dialect, is_served_elsewhere).await.map_err(ApiError::from)? {
+    let name_use = match route.rule {
+        RouteRule::DefaultUpstream => NameUse::ServedElsewhere,
+        _ => NameUse::Unserved,
+    };
+    if let Some(id) = newly_hosted(registry, names, name, dialect, name_use).await.map_err(ApiError::from)? {
         return Ok(FoundPackage::Package(id));
     }
     let found = match (route.rule, &route.candidates[..]) {
@@ -150,11 +156,11 @@ async fn newly_hosted(
     names: &Names,
     name: &PackageName,
     dialect: DialectName,
-    is_served_elsewhere: bool,
+    name_use: NameUse,
 ) -> Result<Option<PackageId>, RegistryError> {
     let Some(id) = HostedNames::of(names).id(name, dialect) else { return Ok(None) };
     match registry.hosted() {
-        Some(hosted) => find_new(hosted, &id.name, is_served_elsewhere).await,
+        Some(hosted) => find_new(hosted, &id.name, name_use).await,
         None => Ok(None),
     }
 }

@@ -19,14 +19,14 @@ use crate::{
     registry::upstreams::Upstreams,
 };
 
-/// A list is fetched again at most this often.
-const FRESH: Duration = Duration::from_secs(300);
+/// How long a list is fresh: it is fetched again at most this often.
+const LIST_FRESH_PERIOD: Duration = Duration::from_secs(300);
 /// Longest wait of one catalog request for the lists.
-const MAX_WAIT: Duration = Duration::from_secs(3);
+const MAX_LIST_WAIT: Duration = Duration::from_secs(3);
 /// Longest time of one fetch.
-const MAX_FETCH: Duration = Duration::from_secs(60);
-/// Pause after a failed fetch; it doubles with every further failure, up to [`FRESH`].
-const FIRST_PAUSE: Duration = Duration::from_secs(10);
+const LIST_FETCH_TIMEOUT: Duration = Duration::from_secs(60);
+/// Pause after a failed fetch; it doubles with every further failure, up to [`LIST_FRESH_PERIOD`].
+const FIRST_LIST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Most packages of one list that are kept.
 const MAX_FETCHED_PACKAGES: usize = 20_000;
@@ -57,8 +57,8 @@ impl PartialEq for UpstreamList {
     }
 }
 
-/// The lists of some upstreams, as far as there are any.
-pub(super) struct Lists {
+/// The usable lists of some upstreams.
+pub(super) struct ListsAnswer {
     pub(super) lists: Vec<UpstreamList>,
     /// What happened to the list that says most about the answer.
     pub(super) status: CacheStatus,
@@ -98,8 +98,8 @@ impl FetchedLists {
     }
 
     /// The lists of these upstreams. Starts the fetches that are due, and waits for those without which there is no list
-    /// to use, at most [`MAX_WAIT`].
-    pub(super) async fn get(self: &Arc<Self>, upstreams: impl Iterator<Item = &Arc<str>>) -> Lists {
+    /// to use, at most [`MAX_LIST_WAIT`].
+    pub(super) async fn get(self: &Arc<Self>, upstreams: impl Iterator<Item = &Arc<str>>) -> ListsAnswer {
         let uses: Vec<(Arc<str>, ListUse)> =
             upstreams.map(|upstream| (upstream.clone(), self.begin(upstream))).collect();
         let ends = uses.iter().filter_map(|(_, list_use)| match list_use {
@@ -107,40 +107,42 @@ impl FetchedLists {
             _ => None,
         });
         let ends = ends.map(async |mut running| while running.changed().await.is_ok() {});
-        // What is there when the time is over is used; the fetch goes on.
-        let _ = timeout(MAX_WAIT, join_all(ends)).await;
-        let mut found = Lists { lists: Vec::new(), status: CacheStatus::hit(None) };
+        // After the wait, the lists in memory are used; the fetches go on.
+        let _ = timeout(MAX_LIST_WAIT, join_all(ends)).await;
+        let mut found = ListsAnswer { lists: Vec::new(), status: CacheStatus::hit(None) };
         for (upstream, list_use) in uses {
             let list = self.by_upstream.lock().get(&upstream).and_then(|state| state.last.clone());
             let status = self.status(list_use, list.as_deref());
             if rank(&status) > rank(&found.status) {
                 found.status = status;
             }
-            let usable =
-                list.filter(|list| !matches!(self.freshness(list), Freshness::Stale { usable: StaleUse::Never, .. }));
+            let usable = list.filter(|list| self.is_usable(list));
             found.lists.extend(usable.map(|list| UpstreamList { upstream, list }));
         }
         found
     }
 
-    /// The lists of these upstreams that may be used as they are. Starts no fetch.
-    pub(super) fn at_hand<'a>(&self, upstreams: impl Iterator<Item = &'a Arc<str>>) -> Vec<UpstreamList> {
+    /// The lists of these upstreams that are in memory and not too old to be used. Starts no fetch.
+    pub(super) fn usable<'a>(&self, upstreams: impl Iterator<Item = &'a Arc<str>>) -> Vec<UpstreamList> {
         let states = self.by_upstream.lock();
-        let is_usable =
-            |list: &Arc<FetchedList>| !matches!(self.freshness(list), Freshness::Stale { usable: StaleUse::Never, .. });
         let list = |upstream: &Arc<str>| {
-            let list = states.get(upstream)?.last.clone().filter(is_usable)?;
+            let list = states.get(upstream)?.last.clone().filter(|list| self.is_usable(list))?;
             Some(UpstreamList { upstream: upstream.clone(), list })
         };
         upstreams.filter_map(list).collect()
     }
 
     fn policy(&self) -> Policy {
-        Policy { fresh: FRESH, ..self.cache.document_config().releases(false) }
+        Policy { fresh: LIST_FRESH_PERIOD, ..self.cache.document_config().releases(false) }
     }
 
     fn freshness(&self, list: &FetchedList) -> Freshness {
         self.policy().freshness(self.cache.clock().since(list.fetched_at))
+    }
+
+    /// False for a list that is too old to be used even while its upstream fails.
+    fn is_usable(&self, list: &FetchedList) -> bool {
+        !matches!(self.freshness(list), Freshness::Stale { usable: StaleUse::Never, .. })
     }
 
     /// Decides about one list, and starts its fetch if that is due.
@@ -178,7 +180,7 @@ impl FetchedLists {
         let upstream = upstream.clone();
         let trace = RequestTrace::current();
         self.cache.spawn(async move {
-            let fetched = timeout(MAX_FETCH, trace.scope(source.catalog())).await;
+            let fetched = timeout(LIST_FETCH_TIMEOUT, trace.scope(source.catalog())).await;
             let fetched = fetched.unwrap_or(Err(FetchError::Timeout("no complete list of packages in time")));
             lists.end(&upstream, fetched);
             drop(ended);
@@ -212,7 +214,7 @@ impl FetchedLists {
         let ttl = |of: Duration| i64::try_from(of.as_secs()).unwrap_or(i64::MAX);
         let freshness = list.map(|list| self.freshness(list));
         match (list_use, freshness) {
-            // An upstream without a list was not asked for one.
+            // The list of an upstream without a catalog is empty, and no request was sent for it.
             (ListUse::Stored | ListUse::Wait { .. }, Some(Freshness::Fresh { .. }))
                 if list.is_some_and(|list| list.packages.is_empty()) =>
             {
@@ -257,7 +259,7 @@ fn rank(status: &CacheStatus) -> u8 {
 
 /// How long no fetch starts after a failure that followed `failures` others.
 fn pause(failures: u32, error: &FetchError) -> Duration {
-    let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(FRESH);
+    let pause = FIRST_LIST_PAUSE.saturating_mul(1 << failures.min(10)).min(LIST_FRESH_PERIOD);
     match error {
         FetchError::Throttled { retry_after } | FetchError::CoolingDown { retry_after, .. } => pause.max(*retry_after),
         _ => pause,

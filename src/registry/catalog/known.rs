@@ -49,11 +49,11 @@ pub(super) const MAX_KNOWN_PACKAGES: usize = 200_000;
 /// Largest number of packages that are checked at the same time.
 const MAX_VISIBILITY_CHECKS: usize = 8;
 
-/// What is shown and what is not.
+/// The known packages, by whether they may be shown.
 #[derive(Default, PartialEq)]
 pub(super) struct ShownPackages {
     pub(super) shown: Vec<CatalogEntry>,
-    /// Those that must not be shown.
+    /// Those that must not be shown, by [`PackageId::key_prefix`].
     pub(super) hidden: BTreeSet<String>,
 }
 
@@ -68,6 +68,13 @@ pub(super) struct CollectedPackages {
     recent_age: Duration,
     /// How long the collecting took.
     duration: Duration,
+}
+
+/// Whether a package may be served, as its authorization has decided.
+struct PackageAuthorization {
+    /// Its [`PackageId::key_prefix`].
+    id: String,
+    is_served: bool,
 }
 
 /// Collects the packages that are pinned or configured.
@@ -132,8 +139,8 @@ impl KnownPackages {
         }
     }
 
-    /// The known packages as of a moment ago, where collecting them takes no time; else as old as the time that it takes
-    /// allows. Waits for a collection as [`KnownPackages::get`] does.
+    /// The known packages, collected again after [`RECENT_MAX_AGE`], or less often where collecting takes long. Waits for a
+    /// collection as [`KnownPackages::get`] does.
     ///
     /// # Errors
     /// As [`KnownPackages::get`].
@@ -141,7 +148,7 @@ impl KnownPackages {
         self.collected(named.into_iter(), |last| last.recent_age).await
     }
 
-    /// The first collection: that of another request, where one runs.
+    /// The first collection: starts it, or waits for that of another request.
     async fn first(self: &Arc<Self>, named: Vec<PackageId>) -> Result<CollectedPackages, RegistryError> {
         let collecting = self.collecting.clone().lock_owned().await;
         if let Some(last) = self.last.lock().clone() {
@@ -167,13 +174,13 @@ impl KnownPackages {
         receiver
     }
 
-    /// Walks over all pins. The caller holds `collecting`.
+    /// Collects the packages of all pins, and the configured ones. The caller holds `collecting`.
     async fn collect(&self, named: Vec<PackageId>) -> Result<CollectedPackages, RegistryError> {
         let begun = Instant::now();
         let collected_at = self.cache.clock().now();
         let mut newest = NewestTags::default();
         let rules = KnownRules(&self.rules);
-        let is_refused = |package: &PackageId, tag: &str| rules.refuse_name(package, tag);
+        let is_refused = |package: &PackageId, tag: &str| rules.refuses_name(package, tag);
         let visited = self.cache.pins().visit_keys(|key| newest.add(&key, is_refused)).await;
         visited.map_err(|error| CacheFailure { error, status: CacheStatus::generated() })?;
         let NewestTags(mut candidates) = newest;
@@ -218,8 +225,8 @@ impl KnownPackages {
                 }
             }
         }
-        for (id, public) in self.check(unknown).await {
-            if public {
+        for PackageAuthorization { id, is_served } in self.authorize_all(unknown).await {
+            if is_served {
                 listed.insert(id);
             } else {
                 listed.remove(&id);
@@ -229,9 +236,11 @@ impl KnownPackages {
     }
 
     /// Authorizes packages, and returns what is decided within [`VISIBILITY_TIMEOUT`].
-    async fn check(&self, unknown: Vec<(String, PackageId)>) -> Vec<(String, bool)> {
-        let checks =
-            stream::iter(unknown).map(async |(id, package)| (id, self.authorizer.authorize(&package).await.is_ok()));
+    async fn authorize_all(&self, unknown: Vec<(String, PackageId)>) -> Vec<PackageAuthorization> {
+        let checks = stream::iter(unknown).map(async |(id, package)| {
+            let is_served = self.authorizer.authorize(&package).await.is_ok();
+            PackageAuthorization { id, is_served }
+        });
         let timeout = tokio::time::sleep(VISIBILITY_TIMEOUT);
         let checks = checks.buffer_unordered(MAX_VISIBILITY_CHECKS).take_until(timeout);
         pin!(checks).collect().await

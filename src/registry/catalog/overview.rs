@@ -18,7 +18,10 @@ use crate::{
         RegistryError, VersionRefusal,
         archive_source::ArchiveSource,
         authorize::{Authorizer, Visibility},
-        folders::{FolderPackages, known::known_versions},
+        folders::{
+            FolderPackages,
+            known::{PinnedFolder, known_versions},
+        },
         keys::{archive_key, tag_prefix},
         moving::MovingVersions,
         not_found,
@@ -89,8 +92,8 @@ pub(crate) struct KnownVersion {
     pub(crate) is_prerelease: bool,
     /// True when its content is pinned, stored or not.
     pub(crate) is_pinned: bool,
-    /// When its content was first seen, and its findings: of a folder's version, from its pin.
-    folder_pin: Option<(Timestamp, Option<Vec<ModelFinding>>)>,
+    /// What the pin of a folder's version says; `None` for a version of a package.
+    folder_pin: Option<PinnedFolder>,
     /// Its publication on this mirror.
     pub(crate) hosted: Option<HostedVersion>,
 }
@@ -136,8 +139,8 @@ impl PackageOverview {
         Self { cache, authorizer, documents, archives, upstreams, rules, moving, folders }
     }
 
-    /// Checks that a package may be shown, as the catalog does. Only where stored documents do not say whether it is public
-    /// is its upstream asked.
+    /// Checks that a package may be shown, as the catalog does. Its upstream is asked only where stored documents do not say
+    /// whether the package is public.
     ///
     /// # Errors
     /// `NotFound(Package)` for a package that may not be served; the upstream's failure.
@@ -156,7 +159,7 @@ impl PackageOverview {
 
     /// True when patterns or a block refuse the name of a package's version.
     pub(crate) fn is_refused_by_name(&self, package: &PackageId, version: &str) -> bool {
-        KnownRules(&self.rules).refuse_name(package, version)
+        KnownRules(&self.rules).refuses_name(package, version)
     }
 
     /// The versions that are known. Reads a bounded part of the index.
@@ -180,7 +183,7 @@ impl PackageOverview {
         if let Some(hosted) = self.upstreams.hosted(package) {
             for version in hosted.store().package(package.name.base_name()).iter().flat_map(|found| found.versions()) {
                 let reference = GitRef::Tag(version.version.to_string());
-                known.at(reference).hosted = Some(version.clone());
+                known.entry(reference).hosted = Some(version.clone());
             }
             self.resolve_moving(package, &mut known).await;
             return Ok(known.sorted());
@@ -192,17 +195,17 @@ impl PackageOverview {
         let pinned = pins.first_keys_with_prefix(&tag_prefix(package), MAX_KNOWN_VERSIONS).await.map_err(unreadable)?;
         known.is_truncated = stored.len() == MAX_KNOWN_VERSIONS || pinned.len() == MAX_KNOWN_VERSIONS;
         for key in &stored {
-            known.note(key);
+            known.entry_of_key(key);
         }
         for key in &pinned {
-            if let Some(version) = known.note(key) {
+            if let Some(version) = known.entry_of_key(key) {
                 version.is_pinned = true;
             }
         }
         if let Some(list) = self.documents.stored().releases(package).await {
             known.is_truncated |= list.truncated;
             for release in &list.releases {
-                let version = known.at(GitRef::Tag(release.tag_name.clone()));
+                let version = known.entry(GitRef::Tag(release.tag_name.clone()));
                 version.released_at = published_at(package, release);
                 version.is_prerelease = release.prerelease;
             }
@@ -211,7 +214,7 @@ impl PackageOverview {
         Ok(known.sorted())
     }
 
-    /// Moving versions are their present revision, and not pinned, whatever was pinned under their names before.
+    /// Sets moving versions to their present revision, unpinned, whatever was pinned under their names before.
     async fn resolve_moving(&self, package: &PackageId, known: &mut CollectedVersions) {
         for version in known.iter_mut() {
             if version.kind != RefKind::Commit && self.moving.is_moving(package, &version.version) {
@@ -273,7 +276,7 @@ impl PackageOverview {
         is_stored: bool,
     ) -> Option<Vec<ModelFinding>> {
         let OverviewSubject::Package(package) = subject else {
-            return known.folder_pin.as_ref().and_then(|(_, findings)| findings.clone());
+            return known.folder_pin.as_ref()?.facts.model.clone();
         };
         let is_served = known.hosted.as_ref().is_some_and(HostedVersion::is_served);
         if !is_stored && !is_served {
@@ -292,8 +295,8 @@ impl PackageOverview {
         package: &PackageId,
         version: &KnownVersion,
     ) -> Result<Option<Timestamp>, RegistryError> {
-        if let Some((first_seen, _)) = &version.folder_pin {
-            return Ok(Some(*first_seen));
+        if let Some(pinned) = &version.folder_pin {
+            return Ok(Some(pinned.first_seen));
         }
         if !version.is_pinned && version.kind != RefKind::Commit {
             return Ok(None);
@@ -349,7 +352,7 @@ impl KnownVersion {
         }
     }
 
-    /// What became of its publication, where it is not an ordinary one.
+    /// The state of its publication; `None` for a version that was not published on this mirror.
     pub(crate) fn hosted_state(&self) -> Option<&VersionState> {
         self.hosted.as_ref().map(|hosted| &hosted.state)
     }

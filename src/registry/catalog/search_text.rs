@@ -5,7 +5,7 @@ use std::iter;
 
 use memchr::memmem::Finder;
 
-/// Stands behind each name and each description. No search has it, so none matches across two of them.
+/// Ends each name and each description. No search text contains it, so none matches across two of them.
 const TEXT_END: char = '\0';
 
 /// Names and descriptions of packages, in lower case.
@@ -21,7 +21,7 @@ pub(crate) struct SearchTexts {
 pub(crate) struct SearchWords(String);
 
 impl SearchTexts {
-    /// Adds the package behind the last one.
+    /// Adds a package after the last one.
     pub(crate) fn push(&mut self, name: &str, description: Option<&str>) {
         for part in [name, description.unwrap_or_default()] {
             self.text.push_str(&part.to_lowercase());
@@ -30,8 +30,8 @@ impl SearchTexts {
         self.ends.push(self.text.len());
     }
 
-    /// The places of the packages from `start` on that have the words in name or description, in order. Without words
-    /// every package is found.
+    /// The indices, from `start` on and in order, of the packages that have the words in name or description. Without
+    /// words every package is found.
     pub(crate) fn find<'t>(&'t self, words: &'t SearchWords, start: usize) -> impl Iterator<Item = usize> + 't {
         let finder = Finder::new(&words.0);
         let mut next = start;

@@ -104,7 +104,7 @@ impl Rig {
     }
 
     async fn at_hand(&self) -> Option<Arc<Catalog>> {
-        self.registry.catalog.at_hand(Vec::new(), Vec::new(), PATIENCE).await.expect("readable")
+        self.registry.catalog.list_without_fetching(Vec::new(), Vec::new(), PATIENCE).await.expect("readable")
     }
 }
 

@@ -33,6 +33,7 @@ pub(in crate::registry) struct KnownFolderVersion {
 }
 
 /// What the pin of a folder's version says.
+#[derive(Clone, Debug)]
 pub(in crate::registry) struct PinnedFolder {
     pub(in crate::registry) first_seen: Timestamp,
     pub(in crate::registry) facts: Arc<FolderFacts>,

@@ -234,11 +234,6 @@ impl FolderVersion {
 }
 
 impl ListedVersions {
-    /// False if the upstream could not be asked whether the list is still valid.
-    pub(super) fn is_current(&self) -> bool {
-        !self.status.used_stale && self.status.ttl.is_none_or(|ttl| ttl >= 0)
-    }
-
     /// True if the versions are the repository's releases.
     pub(super) fn are_releases(&self) -> bool {
         self.origin == VersionOrigin::Releases
@@ -254,8 +249,9 @@ impl ListedVersions {
     pub(super) fn highest_stable(&self, ceiling: Option<SemanticVersion>) -> Option<&FolderVersion> {
         let stable = self.versions.iter().filter(|version| !version.release.prerelease);
         let version = |version: &&FolderVersion| semantic(&version.release.tag_name);
-        let is_below =
-            |found: &&FolderVersion| ceiling.as_ref().is_none_or(|most| version(found).is_some_and(|v| v <= *most));
+        let is_below = |found: &&FolderVersion| {
+            ceiling.as_ref().is_none_or(|ceiling| version(found).is_some_and(|version| version <= *ceiling))
+        };
         stable.filter(is_below).max_by_key(version)
     }
 

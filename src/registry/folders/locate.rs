@@ -91,8 +91,8 @@ impl FolderPackages {
             found = self.pins.find(folder, name).await?.as_ref().map(FolderVersion::of_pin);
         }
         // The list may lack the version although it exists.
-        if found.is_none() && !self.documents.is_offline() && (listed.truncated || !listed.is_current()) {
-            found = self.unlisted(folder, name).await?.as_ref().map(FolderVersion::of_pin);
+        if found.is_none() && !self.documents.is_offline() && (listed.truncated || !listed.status.is_current()) {
+            found = self.pin_unlisted(folder, name).await?.as_ref().map(FolderVersion::of_pin);
         }
         match found {
             Some(version) => Ok(FoundVersion { version, age: listed.age, status: listed.status }),
@@ -119,9 +119,9 @@ impl FolderPackages {
         Ok(None)
     }
 
-    /// A version that the list of tags lacks: its tags are asked for one by one, and the archive of the first
-    /// that exists is fetched, so that the version has a pin.
-    async fn unlisted(&self, folder: &FolderPackage, name: &str) -> Result<Option<FolderPin>, RegistryError> {
+    /// Pins a version that the list of tags lacks: its tags are asked for one by one, and the archive of the first
+    /// that exists is fetched.
+    async fn pin_unlisted(&self, folder: &FolderPackage, name: &str) -> Result<Option<FolderPin>, RegistryError> {
         for tag in candidates(folder, name) {
             let reference = GitRef::Tag(tag);
             let object = match self.archives.object(&folder.repository, reference.clone()).await {
@@ -176,7 +176,7 @@ impl FolderPackages {
     }
 }
 
-/// A semantic version without `v`.
+/// The text of a semantic version without `v`; any other name as it is.
 fn bare(name: &str) -> String {
     semantic(name).map_or_else(|| name.to_owned(), |version| version.to_string())
 }

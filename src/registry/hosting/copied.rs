@@ -1,5 +1,5 @@
-//! What a directory that is a copy does not have yet: published packages and versions are looked for in the primary store
-//! when they are asked for, and their zips are downloaded from there.
+//! Lookups and downloads for a directory that is a copy of a primary store: packages and versions that it does not have yet
+//! are looked up there when they are asked for, and their zips are downloaded from there.
 
 use std::time::Duration;
 
@@ -19,20 +19,21 @@ use crate::{
     value::bounded_cache::BoundedCache,
 };
 
-/// How long it is remembered that a package or a version was looked up.
+/// How long a lookup of a package or version is remembered.
 const LOOKUP_AGE: Duration = Duration::from_secs(2);
-/// The same for names that are served from elsewhere: what is published under them is known here some seconds later.
+/// The same for names that another upstream serves: a publication under such a name is followed within some seconds anyway.
 const SERVED_NAME_AGE: Duration = Duration::from_secs(60);
-/// How long it is remembered that it could not be looked up.
+/// How long a failed lookup is remembered.
 const FAILED_LOOKUP_AGE: Duration = Duration::from_secs(1);
-/// Most of them that this is remembered of.
+/// Most lookups that are remembered.
 const MAX_LOOKUPS: u64 = 10_000;
-/// Concurrent lookups and downloads.
+/// Most lookups that run at the same time ...
 const CONCURRENT_LOOKUPS: usize = 16;
+/// ... and most downloads.
 const CONCURRENT_DOWNLOADS: usize = 16;
-/// When to try again where no place was free.
+/// When a client may try again after no place was free for its lookup or download.
 const BUSY_RETRY: Duration = Duration::from_secs(5);
-/// When to try again where the directory has no room.
+/// When a client may try again after the directory had no room.
 const NO_ROOM_RETRY: Duration = Duration::from_secs(30);
 
 /// The lookups and downloads of a directory that is a copy.
@@ -46,18 +47,19 @@ pub(super) struct CopiedPackages {
 
 type LookupOutcome = Result<(), PrimaryUnavailable>;
 
-/// When something was looked up, as the time since the clock was made, and whether that could be done.
+/// A finished lookup.
 #[derive(Clone, Copy)]
 struct PastLookup {
+    /// When it ended, by [`Clock::uptime`].
     at: Duration,
     outcome: LookupOutcome,
 }
 
-/// What is looked up in the primary store.
+/// A package or version to be looked up in the primary store.
 struct PrimaryLookup {
-    /// In lower case.
+    /// The name in lower case.
     package: String,
-    /// `None`: all of the package.
+    /// `None` for the whole package.
     version: Option<VersionNumber>,
     key: Key,
 }
@@ -82,7 +84,7 @@ impl PrimaryLookup {
         Some(Self { package, version, key: Key::new(key) })
     }
 
-    /// Joins the running lookup of the same, or begins it.
+    /// Joins the running lookup of the same key, or begins it.
     fn begin(self, hosted: &HostedPackages) -> SharedTask<LookupOutcome> {
         let store = hosted.store().clone();
         let looked_up = hosted.copied.looked_up.clone();
@@ -104,7 +106,7 @@ impl PrimaryLookup {
         outcome.map_err(unavailable)
     }
 
-    /// The outcome of the last lookup of the same, where it is younger than `age`.
+    /// The outcome of the last lookup of the same key, if it is younger than `age`.
     fn past(&self, hosted: &HostedPackages, age: Duration) -> Option<LookupOutcome> {
         let past = hosted.copied.looked_up.get(&self.key)?;
         let age = if past.outcome.is_ok() { age } else { FAILED_LOOKUP_AGE };
@@ -121,7 +123,8 @@ pub(crate) fn follower(hosted: &HostedPackages) -> HostedFollower {
     HostedFollower::new(hosted.store().clone())
 }
 
-/// Looks a package up that is not known here; or a version of it. Where the directory is no copy, does nothing.
+/// Looks up a package that is not known here, or a version of it, in the primary store. Does nothing where the directory is
+/// no copy.
 ///
 /// # Errors
 /// [`RegistryError::HostedUnavailable`].
@@ -146,29 +149,40 @@ async fn look_up_after(
     }
 }
 
-/// The published package of a name that is not known here: another mirror may have published it a moment ago. Of a name that
-/// is served from elsewhere all the time, a minute ago is enough.
+/// Whether a name that is not known as published has another source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NameUse {
+    /// Another upstream serves it: it is looked up at most once a minute.
+    ServedElsewhere,
+    /// No source of it is known.
+    Unserved,
+}
+
+/// Finds the published package of a name that is not known here: another mirror may have published it a moment ago.
 ///
 /// # Errors
-/// [`RegistryError::HostedUnavailable`] where that cannot be known, and no complete copy was here before.
+/// [`RegistryError::HostedUnavailable`] where the primary store cannot be asked, and this directory was never a complete copy.
 pub(crate) async fn find_new(
     hosted: &HostedPackages,
     name: &PackageName,
-    is_served_elsewhere: bool,
+    name_use: NameUse,
 ) -> Result<Option<PackageId>, RegistryError> {
-    let age = if is_served_elsewhere { SERVED_NAME_AGE } else { LOOKUP_AGE };
+    let age = match name_use {
+        NameUse::ServedElsewhere => SERVED_NAME_AGE,
+        NameUse::Unserved => LOOKUP_AGE,
+    };
     match look_up_after(hosted, name.base_name(), None, age).await {
         Err(error) if !hosted::is_complete(hosted.store()) => return Err(error),
-        // Other names work while the bucket does not.
+        // Names of other upstreams are served while the bucket fails.
         Ok(()) | Err(_) => {}
     }
     Ok(hosted.published_id(name))
 }
 
-/// Downloads the zip of a version, once for all who ask.
+/// Downloads the zip of a version. Concurrent calls share one download.
 ///
 /// # Errors
-/// When it cannot be had.
+/// Why it cannot be downloaded.
 pub(super) async fn download(
     hosted: &HostedPackages,
     package: &PackageId,

@@ -17,10 +17,10 @@ use crate::{
     value::memory_budget::MemoryShortage,
 };
 
-/// What the publisher reads where the file system fails.
+/// The error sentence for the publisher where the file system fails.
 pub(crate) const VERSION_UNWRITABLE: &str = "this mirror cannot write the version; ask the operator of this mirror";
 
-/// A version that may be published, as far as that is known before its zip.
+/// A package and a well-formed version number that is to be published.
 #[derive(Clone, Debug)]
 pub(crate) struct PublishableVersion {
     /// The package on the upstream of published packages.
@@ -30,7 +30,7 @@ pub(crate) struct PublishableVersion {
 }
 
 impl PublishableVersion {
-    /// The version of this text, which is not looked up.
+    /// Parses the version number. Does not look the version up.
     ///
     /// # Errors
     /// [`PublishingError::NotConforming`].
@@ -54,19 +54,19 @@ pub(crate) enum PublishingError {
     /// The store refuses it.
     #[error(transparent)]
     Refused(#[from] PublishRefusal),
-    /// Another upload of it is under way.
+    /// Another upload of the version is under way.
     #[error("is being published by another request")]
     BeingPublished,
-    /// It has content.
+    /// The version has content.
     #[error("was published by {} on {}", .0.by, .0.at)]
     Published(StateChange),
-    /// Another principal has reserved it.
+    /// Another principal has reserved the version.
     #[error("is being published by {0}")]
     Reserved(String),
     /// The principal has as many reservations as it may have.
     #[error("this account is publishing {0} other versions; finish one of them, or wait 10 minutes")]
     TooManyReservations(usize),
-    /// The upload address does not hold.
+    /// The upload address is not valid any more, or is in use.
     #[error(transparent)]
     NotReserved(#[from] NotReserved),
     /// Too many uploads are under way.
@@ -75,10 +75,10 @@ pub(crate) enum PublishingError {
     /// The zip is malformed.
     #[error("{0}")]
     InvalidZip(String),
-    /// The zip is no package that may be published so.
+    /// The zip is no package of this name and version.
     #[error("{}", ModelFinding::sentence(.0))]
     NotConforming(Vec<ModelFinding>),
-    /// There is no memory for its verification at present.
+    /// There is no memory for the verification of the zip at present.
     #[error("there is no memory for the verification of the zip at present")]
     NoMemory(MemoryShortage),
 }
@@ -147,7 +147,7 @@ pub(super) fn closed() -> io::Error {
 }
 
 impl HostedPackages {
-    /// Checks, before the zip is there, whether a version may be published.
+    /// Checks, before the zip is uploaded, whether a version may be published.
     ///
     /// # Errors
     /// [`PublishingError`].
@@ -175,13 +175,13 @@ impl HostedPackages {
         self.store.package(package.name.base_name()).is_some()
     }
 
-    /// Begins the upload of a version. While another one of it is under way, waits for its end, at most
+    /// Begins the upload of a version. While another upload of it is under way, waits for its end, at most
     /// [`super::uploads::MAX_WAIT_FOR_UPLOAD`].
     ///
     /// # Errors
     /// [`PublishingError`].
     pub(crate) async fn begin_upload(&self, version: PublishableVersion) -> Result<RunningUpload, PublishingError> {
-        let place = self.uploads.place(&version.key()).await?;
+        let place = self.uploads.acquire(&version.key()).await?;
         let store = self.store.clone();
         let upload = spawn_blocking(move || store.upload()).await.map_err(|_| closed())??;
         Ok(RunningUpload { version, upload: Some(upload), _place: place })
@@ -190,7 +190,7 @@ impl HostedPackages {
     /// Verifies an upload that is complete and publishes it. Goes on when the future is dropped. When it returns, the
     /// version is durable and visible.
     ///
-    /// `announced` is the digest that the client has sent of it.
+    /// `announced` is the digest of the zip that the client has sent.
     ///
     /// # Errors
     /// [`PublishingError`]; then nothing is visible.
@@ -198,11 +198,11 @@ impl HostedPackages {
         &self,
         upload: RunningUpload,
         announced: Option<Digest>,
-        release: ReleaseMaker,
+        details: PublicationDetails,
     ) -> Result<Publication, PublishingError> {
         let store = self.store.clone();
         let verify = self.verify.clone();
-        let published = spawn_blocking(move || finish(&store, &*verify, upload, announced, release));
+        let published = spawn_blocking(move || verify_and_publish(&store, &*verify, upload, announced, details));
         published.await.map_err(|_| closed())?
     }
 
@@ -247,6 +247,7 @@ impl HostedPackages {
         self.change(package, version, |store, name, version| store.unyank(name, version)).await
     }
 
+    /// Changes a version of the store on a blocking thread.
     pub(super) async fn change<T: Send + 'static>(
         &self,
         package: &PackageId,
@@ -275,10 +276,10 @@ impl HostedPackages {
     }
 }
 
-/// What is recorded of a publication beside its zip.
+/// What is recorded of a publication beside its zip, and what its `publish.yaml` must say.
 #[derive(Clone, Debug)]
-pub(crate) struct ReleaseMaker {
-    /// Who publishes.
+pub(crate) struct PublicationDetails {
+    /// Who publishes, and when.
     pub(crate) by: StateChange,
     /// What was sent beside the zip.
     pub(crate) form: crate::hosted::PublishForm,
@@ -286,7 +287,7 @@ pub(crate) struct ReleaseMaker {
     pub(crate) manifest: Option<Digest>,
 }
 
-/// Checks that a version can still be given content: it has none yet, or is a moving one.
+/// Checks that a version may get content: it has none yet, or is a moving version.
 ///
 /// # Errors
 /// [`PublishingError::Published`].
@@ -309,20 +310,20 @@ pub(crate) fn manifest_digest(manifest: &PublishManifest) -> Digest {
 }
 
 /// Verifies an upload and publishes it. Blocks.
-pub(super) fn finish(
+pub(super) fn verify_and_publish(
     store: &HostedStore,
     verify: &dyn Verify,
     mut upload: RunningUpload,
     announced: Option<Digest>,
-    maker: ReleaseMaker,
+    details: PublicationDetails,
 ) -> Result<Publication, PublishingError> {
     let zip = upload.upload.take().ok_or_else(closed)?.finish()?;
     if announced.is_some_and(|announced| announced != zip.digest) {
         let clause = "the zip that arrived is not the one that Content-Digest describes";
         return Err(PublishingError::InvalidZip(clause.into()));
     }
-    let ReleaseMaker { by, form, manifest } = maker;
-    let verified = verified(verify, &zip, &upload.version, manifest)?;
+    let PublicationDetails { by, form, manifest } = details;
+    let verified = verify_upload(verify, &zip, &upload.version, manifest)?;
     let PublishableVersion { package, version } = upload.version.clone();
     let name = package.name.base_name().to_owned();
     let release = NewRelease { name: name.clone(), version, publisher: by.by, at: by.at, form, verified };
@@ -331,8 +332,8 @@ pub(super) fn finish(
     Ok(published)
 }
 
-/// Verifies a zip as downloads are, and that it is a package of this name and version, with the fields that were announced.
-fn verified(
+/// Verifies a zip like a download, and that it is a package of this name and version, with the fields that were announced.
+fn verify_upload(
     verify: &dyn Verify,
     zip: &crate::hosted::UploadedZip,
     version: &PublishableVersion,

@@ -19,11 +19,12 @@ use crate::{entry::Digest, hosted::PublishForm};
 
 /// Most reservations of one principal.
 const MAX_RESERVATIONS_OF_PRINCIPAL: usize = 5;
-/// Most reservations, and most bytes of what is kept with them.
+/// Most reservations ...
 const MAX_RESERVATIONS: usize = 1000;
+/// ... and most bytes of the notes that are kept with them.
 const MAX_RESERVED_BYTES: usize = 16 << 20;
 
-/// What a client announces of the zip that follows.
+/// What a client has announced about the zip that follows.
 #[derive(Clone, Debug)]
 pub(crate) struct AnnouncedPackage {
     /// What is recorded beside the zip.
@@ -37,7 +38,7 @@ pub(crate) struct AnnouncedPackage {
 pub(crate) struct NewReservation {
     /// Identifies the reservation; never used before.
     pub(crate) id: String,
-    /// The principal.
+    /// The principal that publishes.
     pub(crate) by: String,
     /// When it ends, unless the zip is arriving then.
     pub(crate) expires_at: Timestamp,
@@ -45,10 +46,10 @@ pub(crate) struct NewReservation {
     pub(crate) announced: AnnouncedPackage,
 }
 
-/// Why there is no such reservation.
+/// Why an upload address cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotReserved {
-    /// The version is not reserved so: the address was used, the mirror was restarted, or the version was reserved again.
+    /// The address was used, the mirror was restarted, or the version was reserved again.
     #[error(
         "the upload address does not hold any more: it was used, a newer one was made, or the mirror was restarted"
     )]
@@ -62,6 +63,15 @@ pub(crate) enum NotReserved {
 #[derive(Debug, Default)]
 pub(crate) struct ReservedVersions(Mutex<HashMap<String, ReservedVersion>>);
 
+/// A reservation that an account has.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct OwnReservation {
+    /// [`PublishableVersion::key`].
+    pub(super) key: String,
+    /// The id of the reservation.
+    pub(super) id: String,
+}
+
 #[derive(Debug)]
 struct ReservedVersion {
     reservation: NewReservation,
@@ -69,7 +79,7 @@ struct ReservedVersion {
     uploading: Arc<AtomicBool>,
 }
 
-/// A reservation whose zip arrives; dropping it ends the upload, and the reservation stays.
+/// A reservation whose zip is arriving. Dropping it ends the upload and leaves the reservation.
 #[derive(Debug)]
 pub(super) struct ReservationInUse {
     pub(super) announced: AnnouncedPackage,
@@ -144,29 +154,25 @@ impl ReservedVersions {
         Ok(())
     }
 
-    /// Forgets the reservation of a version by another principal whose zip is not arriving: what counts is elsewhere.
+    /// Removes the reservation of a version by another principal, unless its zip is arriving: the primary store decides who
+    /// has reserved the version.
     pub(super) fn forget_others(&self, version: &PublishableVersion, by: &str) {
         self.remove_if(&version.key(), |reserved| {
             reserved.reservation.by != by && !reserved.uploading.load(Ordering::Acquire)
         });
     }
 
-    /// Takes a reservation back.
-    pub(super) fn cancel(&self, version: &PublishableVersion, id: &str) {
-        self.cancel_key(&version.key(), id);
-    }
-
-    /// As [`ReservedVersions::cancel`], of a version in the form that [`ReservedVersions::of_principal`] has it.
-    pub(super) fn cancel_key(&self, key: &str, id: &str) {
+    /// Removes the reservation with this id of the version with this [`PublishableVersion::key`].
+    pub(super) fn cancel(&self, key: &str, id: &str) {
         self.remove_if(key, |reserved| reserved.reservation.id == id);
     }
 
-    /// The versions that a principal has reserved, `package/version`, and the ids; less those whose zips are arriving.
-    pub(super) fn of_principal(&self, by: &str) -> Vec<(String, String)> {
+    /// The reservations of a principal whose zips are not arriving.
+    pub(super) fn list_waiting(&self, by: &str) -> Vec<OwnReservation> {
         let versions = self.0.lock();
         let waiting = versions.iter().filter(|(_, reserved)| !reserved.uploading.load(Ordering::Acquire));
         let own = waiting.filter(|(_, reserved)| reserved.reservation.by == by);
-        own.map(|(key, reserved)| (key.clone(), reserved.reservation.id.clone())).collect()
+        own.map(|(key, reserved)| OwnReservation { key: key.clone(), id: reserved.reservation.id.clone() }).collect()
     }
 
     fn remove_if(&self, key: &str, is_removed: impl Fn(&ReservedVersion) -> bool) {
@@ -180,7 +186,7 @@ impl ReservedVersions {
     ///
     /// # Errors
     /// [`PublishingError`], when its zip is arriving, or there are too many reservations.
-    pub(super) fn begin_elsewhere_made(
+    pub(super) fn adopt_and_begin(
         &self,
         version: &PublishableVersion,
         reservation: NewReservation,
@@ -196,7 +202,7 @@ impl ReservedVersions {
                 return Err(PublishingError::TooManyUploads);
             }
             let key = version.key();
-            // Two requests may have found it at once.
+            // Two requests may have adopted it at the same time.
             if versions.get(&key).is_none_or(|known| known.reservation.id != id) {
                 versions.insert(key, reserved);
             }

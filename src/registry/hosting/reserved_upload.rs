@@ -1,5 +1,5 @@
-//! The upload of a reserved version: its address is spent when the whole zip has arrived, before the verdict, and a zip that
-//! is refused is kept as a failed publication.
+//! The upload of a reserved version: its address is spent when the whole zip has arrived, before it is verified, and a
+//! refusal is recorded as a failed publication.
 
 use std::{io, sync::Arc};
 
@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    HostedPackages, PublishableVersion, PublishingError, ReleaseMaker, RunningUpload,
-    publishing::{closed, finish},
+    HostedPackages, PublicationDetails, PublishableVersion, PublishingError, RunningUpload,
+    publishing::{closed, verify_and_publish},
     reservations::{NotReserved, ReservationInUse},
     shared_reservations,
 };
@@ -31,7 +31,7 @@ pub(crate) struct ReservedUpload {
 }
 
 impl ReservedUpload {
-    /// Begins the upload to the reservation with this id, whose address expires then.
+    /// Begins the upload to the reservation with this id, whose address expires at `expires_at`.
     ///
     /// # Errors
     /// [`PublishingError`].
@@ -43,10 +43,10 @@ impl ReservedUpload {
         now: Timestamp,
     ) -> Result<Self, PublishingError> {
         let reservation = shared_reservations::begin(hosted, &version, id, now).await?;
-        // Things may have changed since the reservation.
+        // The version may have been published, or the store filled, since the reservation.
         hosted.check_number(&version).await?;
         let upload = hosted.begin_upload(version.clone()).await?;
-        let keeper = shared_reservations::keep(hosted, &version, id, expires_at, now);
+        let keeper = shared_reservations::keep_extended(hosted, &version, id, expires_at, now);
         Ok(Self {
             hosted: hosted.clone(),
             version,
@@ -58,7 +58,7 @@ impl ReservedUpload {
         })
     }
 
-    /// Where the zip is written.
+    /// The upload, for writing the zip.
     pub(crate) fn upload_mut(&mut self) -> &mut RunningUpload {
         &mut self.upload
     }
@@ -93,8 +93,8 @@ impl ReservedUpload {
             _ => error.into(),
         })?;
         let announced = reservation.announced.clone();
-        let release = ReleaseMaker { by, form: announced.form, manifest: Some(announced.manifest) };
-        finish(hosted.store(), &*hosted.verify, upload, None, release)
+        let details = PublicationDetails { by, form: announced.form, manifest: Some(announced.manifest) };
+        verify_and_publish(hosted.store(), &*hosted.verify, upload, None, details)
     }
 }
 
@@ -135,7 +135,7 @@ pub(crate) async fn all_failed_publications(
     spawn_blocking(move || hosted::shared_failures(&store, &name, now)).await.unwrap_or_default()
 }
 
-/// Blocks.
+/// Adds a publication to those that failed, here and in a shared primary store. Blocks.
 fn note_failure(hosted: &HostedPackages, version: &PublishableVersion, by: StateChange, reason: String) {
     let failed = FailedPublication {
         package: version.package.name.base_name().to_owned(),

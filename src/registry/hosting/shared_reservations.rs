@@ -1,5 +1,5 @@
-//! Reservations where several mirrors share a primary store: the first step of a publication and its second one may reach
-//! different mirrors. What counts is there; the table of this mirror says whose zip is arriving, and limits accounts.
+//! Reservations where several mirrors share a primary store: the two steps of a publication may reach different mirrors. The
+//! primary store decides who has reserved a version; the table of this mirror says whose zip is arriving, and limits accounts.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     AnnouncedPackage, HostedPackages, NewReservation, NotReserved, PublishableVersion, PublishingError,
-    publishing::closed, reservations::ReservationInUse,
+    publishing::closed,
+    reservations::{OwnReservation, ReservationInUse},
 };
 use crate::{
     blocking::spawn_blocking,
@@ -18,10 +19,11 @@ use crate::{
     },
 };
 
-/// How long before its end the reservation of a zip that is arriving is extended, and for how long.
+/// How long before its end the reservation of a zip that is arriving is extended ...
 const EXTENSION_MARGIN: SignedDuration = SignedDuration::from_mins(2);
+/// ... and by how long.
 const EXTENSION: SignedDuration = SignedDuration::from_mins(10);
-/// When to try again after the bucket has failed.
+/// When an extension that has failed is tried again.
 const EXTENSION_RETRY: Duration = Duration::from_secs(5);
 
 impl From<PrimaryUnavailable> for PublishingError {
@@ -43,7 +45,7 @@ pub(crate) async fn check_reservation(
     if !hosted::is_copy(hosted.store()) {
         return hosted.reserved.check(version, by, now);
     }
-    match present(hosted, version, now).await? {
+    match find_reservation(hosted, version, now).await? {
         Some(reservation) if reservation.by != by => Err(PublishingError::Reserved(reservation.by)),
         _ => Ok(()),
     }
@@ -63,7 +65,8 @@ pub(crate) async fn reserve_version(
         return hosted.reserved.reserve(version, reservation, now);
     }
     let NewReservation { id, by, expires_at, announced } = reservation.clone();
-    // What another account has here was used or replaced elsewhere, or the reservation fails there.
+    // Another account's reservation in this table was used or replaced on another mirror; else the primary store refuses this
+    // one below.
     hosted.reserved.forget_others(version, &by);
     let mut reserved = hosted.reserved.reserve(version, reservation.clone(), now);
     if matches!(reserved, Err(PublishingError::TooManyReservations(_))) {
@@ -73,12 +76,12 @@ pub(crate) async fn reserve_version(
     reserved?;
     let AnnouncedPackage { form, manifest } = announced;
     let shared = SharedReservation { id: id.clone(), by, expires_at, form, manifest, spent: None };
-    let reserved = blocking(hosted, version, move |store, version| {
+    let reserved = run_blocking(hosted, version, move |store, version| {
         let name = version.package.name.base_name();
         hosted::reserve(store, name, &version.version, &shared, now)
     });
     reserved.await?.map_err(|error| {
-        hosted.reserved.cancel(version, &id);
+        hosted.reserved.cancel(&version.key(), &id);
         match error {
             ReservingError::Reserved(by) => PublishingError::Reserved(by),
             ReservingError::Unavailable(error) => error.into(),
@@ -88,7 +91,7 @@ pub(crate) async fn reserve_version(
 
 /// Forgets the reservations of an account that were used or replaced on other mirrors.
 async fn forget_ended(hosted: &HostedPackages, by: &str, now: Timestamp) -> Result<(), PublishingError> {
-    for (key, id) in hosted.reserved.of_principal(by) {
+    for OwnReservation { key, id } in hosted.reserved.list_waiting(by) {
         let store = hosted.store().clone();
         let asked = key.clone();
         let found = spawn_blocking(move || {
@@ -97,7 +100,7 @@ async fn forget_ended(hosted: &HostedPackages, by: &str, now: Timestamp) -> Resu
             hosted::reservation(&store, package, &version, now)
         });
         if found.await.map_err(|_| closed())??.is_none_or(|found| found.id != id) {
-            hosted.reserved.cancel_key(&key, &id);
+            hosted.reserved.cancel(&key, &id);
         }
     }
     Ok(())
@@ -117,15 +120,16 @@ pub(super) async fn begin(
         Err(NotReserved::Ended) if hosted::is_copy(hosted.store()) => {}
         begun => return begun.map_err(Into::into),
     }
-    let found = present(hosted, version, now).await?.filter(|found| found.id == id).ok_or(NotReserved::Ended)?;
+    let found = find_reservation(hosted, version, now).await?;
+    let found = found.filter(|found| found.id == id).ok_or(NotReserved::Ended)?;
     let SharedReservation { id, by, expires_at, form, manifest, .. } = found;
     let announced = AnnouncedPackage { form, manifest };
-    hosted.reserved.begin_elsewhere_made(version, NewReservation { id, by, expires_at, announced }, now)
+    hosted.reserved.adopt_and_begin(version, NewReservation { id, by, expires_at, announced }, now)
 }
 
-/// Keeps the reservation of a zip that is arriving, until the handle is dropped. `expires_at` is its end; `None` where
-/// reservations are this mirror's alone, which knows what is arriving.
-pub(super) fn keep(
+/// Extends the reservation of a zip that is arriving until the handle is dropped. `expires_at` is its present end. `None`
+/// where no other mirror shares the store: this mirror's table keeps such a reservation.
+pub(super) fn keep_extended(
     hosted: &HostedPackages,
     version: &PublishableVersion,
     id: &str,
@@ -139,7 +143,7 @@ pub(super) fn keep(
     let version = version.clone();
     let id = id.to_owned();
     let began = Instant::now();
-    let keep = async move {
+    let extend = async move {
         let mut expires_at = expires_at;
         loop {
             let left = expires_at.duration_since(now) - EXTENSION_MARGIN;
@@ -160,10 +164,10 @@ pub(super) fn keep(
             }
         }
     };
-    Some(AbortOnDropHandle::new(tokio::spawn(keep)))
+    Some(AbortOnDropHandle::new(tokio::spawn(extend)))
 }
 
-/// Spends a reservation among all mirrors. Blocks.
+/// Spends a reservation in the primary store, so that no mirror accepts another upload to it. Blocks.
 ///
 /// # Errors
 /// [`PublishingError`].
@@ -174,18 +178,19 @@ pub(super) fn spend(store: &HostedStore, version: &PublishableVersion, id: &str)
     }
 }
 
-async fn present(
+/// The reservation of a version in the primary store.
+async fn find_reservation(
     hosted: &HostedPackages,
     version: &PublishableVersion,
     now: Timestamp,
 ) -> Result<Option<SharedReservation>, PublishingError> {
-    let found = blocking(hosted, version, move |store, version| {
+    let found = run_blocking(hosted, version, move |store, version| {
         hosted::reservation(store, version.package.name.base_name(), &version.version, now)
     });
     Ok(found.await??)
 }
 
-async fn blocking<T: Send + 'static>(
+async fn run_blocking<T: Send + 'static>(
     hosted: &HostedPackages,
     version: &PublishableVersion,
     work: impl FnOnce(&HostedStore, &PublishableVersion) -> T + Send + 'static,

@@ -1,4 +1,4 @@
-//! Blocking tasks that all who ask for the same thing at the same time wait for.
+//! Blocking tasks by key: concurrent callers of one key share one task.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -29,7 +29,7 @@ pub(super) struct SharedTasks<K: Hash + Eq, T> {
 
 type RunningTasks<K, T> = Mutex<HashMap<K, SharedTask<T>>>;
 
-/// A task that all who ask for its key wait for.
+/// A task that every caller of its key waits for.
 pub(super) type SharedTask<T> = Shared<BoxFuture<'static, Result<T, NotRun>>>;
 
 /// Removes a task from the running ones when it is dropped, however the task has ended.
@@ -70,14 +70,14 @@ impl<K: Hash + Eq + Clone + Send + 'static, T: Clone + Send + Sync + 'static> Sh
         }
         let running = RunningTask { key: key.clone(), running: self.running.clone() };
         let places = self.places.clone();
-        // Not with the lock: a runtime that has ended drops the task at once.
+        // After the lock is released: a runtime that has ended drops the task at once, and the drop takes the lock.
         self.runtime.spawn(async move {
             let done = match timeout(PLACE_PATIENCE, places.acquire()).await {
                 Err(_) => Err(NotRun::Busy),
                 Ok(_place) => spawn_blocking(work).await.map_err(|_| NotRun::Lost),
             };
             drop(running);
-            // All who asked may have left.
+            // Every caller may have left.
             let _ = outcome.send(done);
         });
         task

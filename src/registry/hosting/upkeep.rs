@@ -38,14 +38,14 @@ pub(crate) struct HostedUpkeep<'h> {
 
 /// A running export.
 pub(crate) struct HostedExport<S> {
-    /// Bytes of the zips in it, about.
+    /// Approximate bytes of the zips in it.
     pub(crate) zip_bytes: u64,
     /// The archive. Dropping it ends the export.
     pub(crate) chunks: S,
 }
 
 impl<'h> HostedUpkeep<'h> {
-    /// Of these packages.
+    /// The operations on these packages.
     pub(crate) fn of(hosted: &'h Arc<HostedPackages>) -> Self {
         Self { hosted }
     }
@@ -131,7 +131,7 @@ impl<'h> HostedUpkeep<'h> {
                 if let HostedCheck::Damaged(damage) = &step
                     && let Some(digest) = &damage.sha256
                 {
-                    // The next client has it compared again.
+                    // The next request opens the zip, and compares it with its digest, again.
                     hosted.open.invalidate(digest);
                 }
                 if sender.blocking_send(step).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -178,7 +178,7 @@ impl<'h> HostedUpkeep<'h> {
         pruned.await.map_err(|error| ChangeError::Io(io::Error::other(error)))?
     }
 
-    /// Marks a version as never to be pruned, or takes the mark away.
+    /// Marks a version as never to be pruned, or removes the mark where `kept` is `None`.
     ///
     /// # Errors
     /// [`ChangeError`].

@@ -27,17 +27,18 @@ struct UploadTable {
 }
 
 impl Uploads {
-    /// The place of a version. Waits while another upload of it is under way: how that ends is what the publisher is told.
+    /// Takes the place of a version. Waits while another upload of it is under way, so that the publisher gets the outcome of
+    /// that one: the version is published, or may be.
     ///
     /// # Errors
     /// `BeingPublished` when it takes longer than [`MAX_WAIT_FOR_UPLOAD`]; `TooManyUploads`.
-    pub(super) async fn place(&self, key: &str) -> Result<UploadPlace, PublishingError> {
+    pub(super) async fn acquire(&self, key: &str) -> Result<UploadPlace, PublishingError> {
         let deadline = Instant::now() + MAX_WAIT_FOR_UPLOAD;
         loop {
             let mut ended = pin!(self.0.ended.notified());
-            // Before the look: an upload that ends after it is not missed.
+            // Before the table is read: an upload that ends afterwards is not missed.
             ended.as_mut().enable();
-            match self.free_place(key) {
+            match self.try_acquire(key) {
                 Err(PublishingError::BeingPublished) => {}
                 place => return place,
             }
@@ -45,7 +46,7 @@ impl Uploads {
         }
     }
 
-    fn free_place(&self, key: &str) -> Result<UploadPlace, PublishingError> {
+    fn try_acquire(&self, key: &str) -> Result<UploadPlace, PublishingError> {
         let mut running = self.0.running.lock();
         if running.contains(key) {
             return Err(PublishingError::BeingPublished);
@@ -78,14 +79,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_upload_waits_for_another_one_of_its_version_at_most_ten_seconds() {
         let uploads = Uploads::default();
-        let first = uploads.place("acme-x/1.0.0").await.expect("free");
-        let other = uploads.place("acme-x/1.0.1").await;
+        let first = uploads.acquire("acme-x/1.0.0").await.expect("free");
+        let other = uploads.acquire("acme-x/1.0.1").await;
         assert!(other.is_ok(), "another version does not wait");
         let began = Instant::now();
-        let refused = uploads.place("acme-x/1.0.0").await;
+        let refused = uploads.acquire("acme-x/1.0.0").await;
         assert!(matches!(refused, Err(PublishingError::BeingPublished)));
         assert_eq!(began.elapsed(), MAX_WAIT_FOR_UPLOAD);
-        let (second, ()) = tokio::join!(uploads.place("acme-x/1.0.0"), async { drop(first) });
+        let (second, ()) = tokio::join!(uploads.acquire("acme-x/1.0.0"), async { drop(first) });
         assert!(second.is_ok(), "free again");
         assert_eq!(began.elapsed(), MAX_WAIT_FOR_UPLOAD, "at once");
     }

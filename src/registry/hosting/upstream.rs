@@ -1,4 +1,4 @@
-//! The published packages as an [`Upstream`]: what is asked of every upstream is answered here, too.
+//! The published packages as an [`Upstream`], so that the use cases ask them like any other upstream.
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ use crate::{
     upstream::{DocumentAsk, GitRef, ReleaseLookup, Upstream, ZipPacking},
 };
 
-/// Bytes per read.
-const READ_BYTES: usize = 256 << 10;
+/// Bytes per read of a published zip.
+const HOSTED_READ_BYTES: usize = 256 << 10;
 
 /// The upstream of published packages. Sends no request.
 pub(in crate::registry) struct HostedUpstream(pub(in crate::registry) Arc<HostedPackages>);
@@ -95,7 +95,7 @@ fn unreadable() -> FetchError {
 /// The bytes of a zip.
 fn stream(object: Object) -> futures_util::stream::BoxStream<'static, Result<bytes::Bytes, FetchError>> {
     let read = |(object, offset): (Object, u64)| async move {
-        match object.read(offset, READ_BYTES).await {
+        match object.read(offset, HOSTED_READ_BYTES).await {
             Ok(bytes) if bytes.is_empty() => None,
             Ok(bytes) => {
                 let next = offset + bytes.len() as u64;

@@ -99,7 +99,7 @@ struct Block {
 pub(crate) struct Blocks {
     path: PathBuf,
     blocks: ArcSwap<Vec<Block>>,
-    /// Held while blocks change: those that were taken away.
+    /// The blocks that were taken away. Locked while blocks change.
     lifted: Mutex<Vec<LiftedBlock>>,
     /// Notified when this mirror's operator has changed them.
     changed: Notify,
@@ -123,7 +123,7 @@ impl Blocks {
         Ok(Self { path, blocks, lifted, changed: Notify::new(), generation: AtomicU64::new(1) })
     }
 
-    /// Changes with every block.
+    /// A number that changes whenever the blocks change.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
@@ -145,12 +145,12 @@ impl Blocks {
         block.map(|block| block.stored.reason.clone())
     }
 
-    /// Every block, in the order in which they were set.
+    /// Every block, in the order in which they were set or merged.
     pub(crate) fn list(&self) -> Vec<BlockedPattern> {
         self.blocks.load().iter().map(|block| block.stored.clone()).collect()
     }
 
-    /// Blocks the versions that a pattern means; one that is blocked gets the new reason. In force before it is durable.
+    /// Blocks the versions that a pattern matches; a pattern that is blocked gets the new reason. In force before it is durable.
     /// Blocks the thread.
     ///
     /// # Errors
@@ -191,10 +191,11 @@ impl Blocks {
         self.changed.notified().await;
     }
 
-    /// Takes over what other mirrors have changed later. Returns what all of them have then. Blocks the thread.
+    /// Applies what other mirrors have changed later than this one. Returns the merged blocks. Blocks the thread.
     ///
     /// # Errors
-    /// A pattern of theirs that cannot be used; the file system's error, after which the blocks hold until the next start.
+    /// A pattern of another mirror that cannot be used; the file system's error, after which the merged blocks hold until the
+    /// next start.
     pub(crate) fn merge(&self, others: &StoredBlocks) -> Result<StoredBlocks, BlockError> {
         let mut lifted = self.lifted.lock();
         let own = StoredBlocks { blocks: self.list(), lifted: lifted.clone() };

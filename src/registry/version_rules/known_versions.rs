@@ -1,4 +1,4 @@
-//! The rules about versions, by what is stored: for pages, which ask no upstream and record nothing.
+//! The rules about versions by stored documents and pins alone: for pages, which send no upstream request and record nothing.
 
 use jiff::Timestamp;
 
@@ -9,13 +9,13 @@ use crate::{
     upstream::GitRef,
 };
 
-/// The rules as far as what is stored says.
+/// The rules about versions, by stored documents and pins alone.
 #[derive(Clone, Copy)]
 pub(in crate::registry) struct KnownRules<'r>(pub(in crate::registry) &'r VersionRules);
 
 impl KnownRules<'_> {
-    /// Why a known version is refused; `published_at` is when its release was, by its upstream's clock. A version that was
-    /// never seen and has no date becomes old enough from its first request on.
+    /// Why a known version is refused. `published_at` is when its release was published, by its upstream's clock; the age of a
+    /// version without that date that was never seen counts from now.
     ///
     /// # Errors
     /// When the pins cannot be read.
@@ -45,7 +45,7 @@ impl KnownRules<'_> {
     }
 
     /// True when `packages.allow`, `packages.deny` or a block refuses the name of a version.
-    pub(in crate::registry) fn refuse_name(self, package: &PackageId, version: &str) -> bool {
+    pub(in crate::registry) fn refuses_name(self, package: &PackageId, version: &str) -> bool {
         self.0.check_name(package, version).is_err()
     }
 
@@ -72,7 +72,7 @@ impl KnownRules<'_> {
         self.0.check_age(published_at.or(seen).unwrap_or_else(|| self.0.clock.now()), min_age)
     }
 
-    /// The tags that point at a commit, as far as pins and the stored list say.
+    /// The tags that point at a commit, by the pins and the stored list of tags.
     async fn tags_at(self, package: &PackageId, commit: &str) -> Result<Vec<String>, RegistryError> {
         let mut found = self.0.first_seen.pinned_tags_at(package, commit).await?;
         if package.name.form() == NameForm::Repository

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::blocks::{BlockedPattern, LiftedBlock, StoredBlocks};
 
 /// Most blocks that were taken away and are remembered; the oldest are forgotten first.
-const MAX_LIFTED: usize = 1000;
+const MAX_LIFTED_BLOCKS: usize = 1000;
 
 /// The last change of one pattern.
 enum LastChange {
@@ -23,7 +23,7 @@ impl LastChange {
         }
     }
 
-    /// True if it counts and `other` does not. At the same time, a block counts.
+    /// True if this change is the later one; of two changes at the same time, the block is.
     fn is_after(&self, other: &Self) -> bool {
         let rank = |change: &Self| (change.at(), matches!(change, Self::Blocked(_)));
         rank(self) > rank(other)
@@ -31,7 +31,7 @@ impl LastChange {
 }
 
 impl StoredBlocks {
-    /// Blocks a pattern, later than everything that is known of it: clocks of mirrors differ.
+    /// Blocks a pattern, with a time after the last known change of it: the clocks of mirrors differ.
     pub(super) fn set(&mut self, block: BlockedPattern) {
         let at = self.after_last(&block.pattern, block.at);
         self.forget(&block.pattern);
@@ -46,7 +46,7 @@ impl StoredBlocks {
         let at = self.after_last(&lifted.pattern, lifted.at);
         self.forget(&lifted.pattern);
         self.lifted.push(LiftedBlock { at, ..lifted });
-        let excess = self.lifted.len().saturating_sub(MAX_LIFTED);
+        let excess = self.lifted.len().saturating_sub(MAX_LIFTED_BLOCKS);
         self.lifted.drain(..excess);
         true
     }
@@ -89,7 +89,7 @@ impl StoredBlocks {
         }
         merged.blocks.sort_unstable_by(|one, other| (one.at, &one.pattern).cmp(&(other.at, &other.pattern)));
         merged.lifted.sort_unstable_by(|one, other| (one.at, &one.pattern).cmp(&(other.at, &other.pattern)));
-        let excess = merged.lifted.len().saturating_sub(MAX_LIFTED);
+        let excess = merged.lifted.len().saturating_sub(MAX_LIFTED_BLOCKS);
         merged.lifted.drain(..excess);
         merged
     }
@@ -142,11 +142,11 @@ mod tests {
     #[test]
     fn what_was_taken_away_is_bounded() {
         let mut stored = StoredBlocks::default();
-        for number in 0..2 * MAX_LIFTED {
+        for number in 0..2 * MAX_LIFTED_BLOCKS {
             stored.set(block(&format!("a/b{number}"), 1));
             assert!(stored.lift(LiftedBlock { pattern: format!("a/b{number}"), at: at(2) }));
         }
-        assert_eq!(stored.lifted.len(), MAX_LIFTED);
-        assert!(stored.merged(&StoredBlocks::default()).lifted.len() <= MAX_LIFTED);
+        assert_eq!(stored.lifted.len(), MAX_LIFTED_BLOCKS);
+        assert!(stored.merged(&StoredBlocks::default()).lifted.len() <= MAX_LIFTED_BLOCKS);
     }
 }

@@ -1,4 +1,4 @@
-//! When a version was first seen: the age of what no upstream dates.
+//! When a version was first seen: its age counts from then where its upstream has no date for it.
 //!
 //! Recorded beside the pins when a list or a look-up first names a tag, a commit or a revision, without a download. Eviction,
 //! removal and compaction keep the record.
@@ -20,7 +20,7 @@ use crate::{
     upstream::GitRef,
 };
 
-/// The records.
+/// The records of when versions were first seen.
 pub(in crate::registry) struct SeenVersions {
     records: PinRecords,
     clock: Clock,
@@ -31,7 +31,7 @@ impl SeenVersions {
         Self { records, clock }
     }
 
-    /// When it was first seen, if it was: by a record of its own, or by the pin of its archive.
+    /// When a version was first seen, by its own record or by the pin of its archive; `None` when it never was.
     pub(super) async fn known(
         &self,
         package: &PackageId,
@@ -48,8 +48,12 @@ impl SeenVersions {
         Ok(seen.map(|pin| pin.first_seen))
     }
 
-    /// As [`SeenVersions::known`]; what was never seen is recorded as seen now.
-    pub(super) async fn of(&self, package: &PackageId, reference: &GitRef) -> Result<Timestamp, RegistryError> {
+    /// As [`SeenVersions::known`]; a version that was never seen is recorded as seen now.
+    pub(super) async fn get_or_record(
+        &self,
+        package: &PackageId,
+        reference: &GitRef,
+    ) -> Result<Timestamp, RegistryError> {
         if let Some(seen) = self.known(package, reference).await? {
             return Ok(seen);
         }

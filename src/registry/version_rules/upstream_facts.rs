@@ -37,7 +37,7 @@ impl VersionRules {
         }
     }
 
-    /// A commit that a refused tag points at is refused, too.
+    /// Refuses a commit that a refused tag points at.
     pub(super) async fn check_commit(
         &self,
         package: &PackageId,
@@ -57,7 +57,7 @@ impl VersionRules {
         package: &PackageId,
         commit: &str,
     ) -> Result<Vec<String>, RegistryError> {
-        let mut found: Vec<String> = self.first_seen.pinned_tags_at(package, commit).await?.into_iter().collect();
+        let mut found = self.first_seen.pinned_tags_at(package, commit).await?;
         if package.name.form() == NameForm::Plain {
             return Ok(found);
         }
@@ -67,7 +67,7 @@ impl VersionRules {
         Ok(found)
     }
 
-    /// Checks that a tag or the head of a branch is the commit. A client may ask for any commit, and only those that exist are
+    /// Checks that a tag or a branch points at the commit: clients may ask for any commit, and only commits that exist are
     /// recorded as seen.
     pub(super) async fn ensure_listed(&self, package: &PackageId, commit: &str) -> Result<(), RegistryError> {
         let is_commit = |listed: &Option<String>| listed.as_deref() == Some(commit);

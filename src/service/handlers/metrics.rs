@@ -18,7 +18,7 @@ use crate::{
     http::body::Body,
     observe::{self, AuditLog, CAUSES, DOWNLOAD_OUTCOMES, OUTCOMES, RouteTotals, STATUSES, TIME_BOUNDS, TimeTotals},
     peer::{CertificateEnd, ListenerKind},
-    registry::{CredentialStatus, PlaceKind, PlaceQueue, Registry},
+    registry::{CredentialStatus, PlaceKind, Registry, UpstreamReportLine},
     service::{Service, headers::NO_STORE},
 };
 
@@ -74,19 +74,11 @@ pub(in crate::service) fn respond(service: &Service, method: &Method) -> Respons
     response
 }
 
-/// A figure of one upstream.
-struct UpstreamFigures {
-    name: String,
-    is_open: bool,
-    waiting: [(PlaceKind, usize); 2],
-    credentials: Vec<CredentialStatus>,
-}
-
 /// What is read once for one answer.
 struct Figures {
     routes: Vec<(&'static str, RouteTotals)>,
     registry: Arc<Registry>,
-    upstreams: Vec<UpstreamFigures>,
+    upstreams: Vec<UpstreamReportLine>,
     refused: Vec<(&'static str, u64)>,
     causes: [(&'static str, u64); CAUSES.len()],
     audit_lost: u64,
@@ -106,20 +98,10 @@ type Encoded = Result<(), fmt::Error>;
 impl Figures {
     fn of(service: &Service) -> Self {
         let registry = &service.registry;
-        let mut credentials = registry.upstreams().credentials();
-        let queues = registry.upstreams().queues();
-        let open = registry.upstreams().breakers();
-        let figures = |(name, is_open): (String, bool)| {
-            let waiting = [PlaceKind::Document, PlaceKind::Download].map(|kind| {
-                let is_this = |(upstream, queue): &&(String, PlaceQueue)| *upstream == name && queue.kind == kind;
-                (kind, queues.iter().find(is_this).map_or(0, |(_, queue)| queue.waiting))
-            });
-            let own = credentials.extract_if(.., |(upstream, _)| *upstream == name).map(|(_, status)| status).collect();
-            UpstreamFigures { name, is_open, waiting, credentials: own }
-        };
+
         Self {
             routes: service.metrics.routes(),
-            upstreams: open.into_iter().map(figures).collect(),
+            upstreams: registry.upstreams().report(),
             refused: service.clients.counts().to_vec(),
             causes: service.metrics.causes(),
             audit_lost: service.audit.as_ref().map_or(0, AuditLog::lost),
@@ -188,12 +170,14 @@ impl Figures {
         let mut family = encoder.encode_descriptor("upstream_breaker_open", help, None, MetricType::Gauge)?;
         for upstream in &self.upstreams {
             let labels = [("upstream", upstream.name.as_str())];
-            ConstGauge::new(i64::from(upstream.is_open)).encode(family.encode_family(&labels)?)?;
+            ConstGauge::new(i64::from(upstream.gate.open.is_some())).encode(family.encode_family(&labels)?)?;
         }
         let help = "Requests that wait for a place at the upstream";
         let mut family = encoder.encode_descriptor("upstream_waiting", help, None, MetricType::Gauge)?;
         for upstream in &self.upstreams {
-            for (kind, waiting) in upstream.waiting {
+            for kind in [PlaceKind::Document, PlaceKind::Download] {
+                let queue = upstream.gate.queues.iter().find(|queue| queue.kind == kind);
+                let waiting = queue.map_or(0, |queue| queue.waiting);
                 let labels = [("upstream", upstream.name.as_str()), ("places", kind.name())];
                 ConstGauge::new(as_gauge(waiting as u64)).encode(family.encode_family(&labels)?)?;
             }
@@ -202,36 +186,32 @@ impl Figures {
     }
 
     fn credentials(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
-        let all = || {
-            let of = |upstream: &UpstreamFigures| (upstream.name.clone(), upstream.credentials.clone());
-            self.upstreams.iter().map(of)
-        };
-        let labels = |upstream: &str, status: &CredentialStatus| {
-            [("upstream", upstream.to_owned()), ("credential", status.label.clone())]
+        let labels = |upstream: &UpstreamReportLine, status: &CredentialStatus| {
+            [("upstream", upstream.name.clone()), ("credential", status.label.clone())]
         };
         let help = "1 while the upstream refuses the credential, for one owner or for all";
         let mut family = encoder.encode_descriptor("credential_refused", help, None, MetricType::Gauge)?;
-        for (upstream, credentials) in all() {
-            for status in &credentials {
+        for upstream in &self.upstreams {
+            for status in &upstream.credentials {
                 let refused = i64::from(!status.refusals.is_empty());
-                ConstGauge::new(refused).encode(family.encode_family(&labels(&upstream, status))?)?;
+                ConstGauge::new(refused).encode(family.encode_family(&labels(upstream, status))?)?;
             }
         }
         let help = "Requests that the upstream still allows with the credential, as far as it has said";
         let mut family = encoder.encode_descriptor("quota_remaining", help, None, MetricType::Gauge)?;
-        for (upstream, credentials) in all() {
-            for status in &credentials {
+        for upstream in &self.upstreams {
+            for status in &upstream.credentials {
                 if let Some(remaining) = status.quota.remaining {
-                    ConstGauge::new(as_gauge(remaining)).encode(family.encode_family(&labels(&upstream, status))?)?;
+                    ConstGauge::new(as_gauge(remaining)).encode(family.encode_family(&labels(upstream, status))?)?;
                 }
             }
         }
         let help = "When the quota of the credential is restored, seconds since 1970";
         let mut family = encoder.encode_descriptor("quota_reset_timestamp_seconds", help, None, MetricType::Gauge)?;
-        for (upstream, credentials) in all() {
-            for status in &credentials {
+        for upstream in &self.upstreams {
+            for status in &upstream.credentials {
                 if let Some(reset) = status.quota.reset {
-                    ConstGauge::new(reset.as_second()).encode(family.encode_family(&labels(&upstream, status))?)?;
+                    ConstGauge::new(reset.as_second()).encode(family.encode_family(&labels(upstream, status))?)?;
                 }
             }
         }

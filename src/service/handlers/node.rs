@@ -39,7 +39,7 @@ impl Service {
                 return admin::answer_node(&service, route, admin::input(body)).await;
             }
             if parts.uri.path() == CHANGES_PATH && parts.method == Method::POST {
-                service.registry.transfer().hear_changes();
+                service.registry.transfer().notice_changes();
                 return empty(StatusCode::NO_CONTENT);
             }
             let path = parts.uri.path().strip_prefix(ARCHIVE_PATH);
@@ -54,7 +54,7 @@ impl Service {
 }
 
 async fn archive(service: &Service, key: &Key) -> Response<Body> {
-    match service.registry.transfer().for_node(key).await {
+    match service.registry.transfer().get_for_node(key).await {
         Ok(answer) => match answer.served {
             ServedArchive::Stored(object) => {
                 let len = object.meta.len;

@@ -23,7 +23,7 @@ use crate::{
     package::{ModelFinding, PackageId, PackageRef, Version},
     registry::{
         ChangeError, Publication, PublishForm, StateChange,
-        hosting::{HostedPackages, PublishableVersion, PublishingError, ReleaseMaker},
+        hosting::{HostedPackages, PublicationDetails, PublishableVersion, PublishingError},
     },
     service::{
         Service,
@@ -115,10 +115,10 @@ async fn put(
     permission::check_new_name(service, hosted, &publishable).await?;
     body.receive(limit, &mut upload).await?;
     let by = change_by(service, &context.caller);
-    let release = ReleaseMaker { by, form: PublishForm::default(), manifest: None };
+    let details = PublicationDetails { by, form: PublishForm::default(), manifest: None };
     let acts = Acts::of(context);
     let act = begin_publication(&acts, &publishable).await?;
-    let published = end_publication(service, act, &publishable, hosted.publish(upload, announced, release)).await?;
+    let published = end_publication(service, act, &publishable, hosted.publish(upload, announced, details)).await?;
     Ok(published_answer(&publishable, &published, &context.caller))
 }
 

@@ -9,7 +9,7 @@ use super::{
     error_page::absent,
     frame::{Section, WebFrame},
     html,
-    packages::{catalog_at_hand, encoded, kind_word, shortened},
+    packages::{encoded, kind_word, list_without_fetching, shortened},
     shown_version::ShownVersion,
 };
 use crate::{
@@ -205,7 +205,7 @@ async fn find(
         checked => checked?,
     }
     let known = overview.versions(subject(&found)).await?;
-    let catalog = catalog_at_hand(service).await?;
+    let catalog = list_without_fetching(service).await?;
     // The configuration names every folder.
     let is_listed = || catalog.as_ref().is_some_and(|catalog| catalog.find(found.id()).is_some());
     if known.versions.is_empty() && found.folder().is_none() && !is_listed() {

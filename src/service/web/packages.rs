@@ -77,7 +77,7 @@ pub(super) async fn respond(
     search: &PackageSearch,
     host: &RequestHost<'_>,
 ) -> Result<Response<Body>, ApiError> {
-    let catalog = catalog_at_hand(service).await?;
+    let catalog = list_without_fetching(service).await?;
     let is_collected = catalog.is_some();
     let mut list = RowList::new(service, context, search);
     list.add_folders().await;
@@ -97,11 +97,11 @@ pub(super) async fn respond(
 }
 
 /// The packages as far as they are known without waiting.
-pub(super) async fn catalog_at_hand(service: &Service) -> Result<Option<Arc<Catalog>>, ApiError> {
+pub(super) async fn list_without_fetching(service: &Service) -> Result<Option<Arc<Catalog>>, ApiError> {
     let names = &service.names;
     let named = names.aliases().map(|(_, package)| package.clone()).collect();
     let upstreams = names.upstreams_of_plain_names(DialectName::V3);
-    Ok(service.registry.catalog().at_hand(named, upstreams, COLLECTION_PATIENCE).await?)
+    Ok(service.registry.catalog().list_without_fetching(named, upstreams, COLLECTION_PATIENCE).await?)
 }
 
 /// The rows of one page, while they are collected.

@@ -28,13 +28,14 @@ impl CollectedVersions {
         self.versions.values_mut()
     }
 
-    /// The version of an archive's key; `None` for another key.
-    pub(super) fn note(&mut self, key: &Key) -> Option<&mut KnownVersion> {
+    /// The version of an archive's key, added if it is new; `None` for another key.
+    pub(super) fn entry_of_key(&mut self, key: &Key) -> Option<&mut KnownVersion> {
         let (_, reference) = parse_archive_key(key)?;
-        Some(self.at(reference))
+        Some(self.entry(reference))
     }
 
-    pub(super) fn at(&mut self, reference: GitRef) -> &mut KnownVersion {
+    /// The version of a reference, added if it is new.
+    pub(super) fn entry(&mut self, reference: GitRef) -> &mut KnownVersion {
         let (kind, version) = match &reference {
             GitRef::Tag(version) => (RefKind::Tag, version),
             GitRef::Commit(version) => (RefKind::Commit, version),
@@ -70,7 +71,7 @@ impl CollectedVersions {
             released_at: release.published_at,
             is_prerelease: release.prerelease,
             is_pinned: pinned.is_some(),
-            folder_pin: pinned.map(|pinned| (pinned.first_seen, pinned.facts.model.clone())),
+            folder_pin: pinned,
             hosted: None,
         };
         self.versions.insert(release.tag_name, known);

@@ -160,6 +160,7 @@ pub(super) async fn keep(
     let KeepArchives { pattern, kept, dry_run } = request;
     let selection = required_selection(pattern.as_deref())?;
     let spreads = registry.transfer().removals().is_some();
+    let change = if kept { KeepChange::Keep } else { KeepChange::Unkeep };
     let mut report = KeepReport { zips: 0, marked: 0, kept, marks: 0, dry_run, spreads };
     for shard in ALL_SHARDS {
         let entries = registry.inventory().fold(shard..=shard, &selection, Vec::new(), Vec::push).await;
@@ -168,7 +169,7 @@ pub(super) async fn keep(
         if !dry_run {
             let differing = entries.extract_if(.., |entry| entry.kept != kept);
             let differing: Vec<_> = differing.map(|entry| entry.key).collect();
-            let marked = registry.inventory().keep(differing, kept).await;
+            let marked = registry.inventory().mark(differing, change).await;
             report.marked += marked.map_err(|error| AdminError::storage("the mark cannot be written", error))?;
         }
         report.marked += entries.len();
@@ -177,18 +178,17 @@ pub(super) async fn keep(
     let marks = if kept { BTreeSet::new() } else { missing_kept_keys(registry, &selection).await? };
     if !dry_run {
         unmark(registry, &marks).await?;
-        spread_mark(registry, pattern.unwrap_or_default(), kept).await?;
+        spread_mark(registry, pattern.unwrap_or_default(), change).await?;
     }
     Ok(KeepReport { marks: marks.len(), ..report })
 }
 
-/// Tells the other mirrors of the bucket what was marked, at once or when the bucket can be used.
-async fn spread_mark(registry: &Registry, pattern: String, kept: bool) -> Result<(), AdminError> {
+/// Records the marks for the other mirrors of the bucket, which read them at once or when the bucket can be used.
+async fn spread_mark(registry: &Registry, pattern: String, change: KeepChange) -> Result<(), AdminError> {
     const FAILED: &str = "it is marked here; the other mirrors cannot be told";
     let Some(removals) = registry.transfer().removals().cloned() else { return Ok(()) };
-    let mark = if kept { KeepChange::Keep } else { KeepChange::Unkeep };
     let marked_at = registry.now();
-    let recorded = blocking(FAILED, move || removals.record_mark(&pattern, mark, marked_at)).await?;
+    let recorded = blocking(FAILED, move || removals.record_mark(&pattern, change, marked_at)).await?;
     recorded.map_err(|error| AdminError::storage(FAILED, error))
 }
 

@@ -10,7 +10,7 @@ use crate::{
     admin_api::{CollectGarbage, RemovalPlan, RemovalReport, RemoveArchives},
     registry::{
         Registry, RemovedBy,
-        inventory::{SelectedZips, ZipRemoval, ZipRemovalError},
+        inventory::{RemovalMode, SelectedZips, ZipRemoval, ZipRemovalError},
     },
 };
 
@@ -23,6 +23,10 @@ fn zips_not_removed(error: ZipRemovalError) -> AdminError {
         ZipRemovalError::Index(error) => AdminError::storage(INDEX_UNREADABLE, error),
         ZipRemovalError::Disk(error) => removal_failed(error),
     }
+}
+
+fn removal_mode(dry_run: bool) -> RemovalMode {
+    if dry_run { RemovalMode::DryRun } else { RemovalMode::Remove }
 }
 
 /// Removes the selected zips and, where whole packages are selected, their documents.
@@ -40,8 +44,8 @@ pub(super) async fn remove(registry: &Arc<Registry>, request: RemoveArchives) ->
         unmark(registry, &marks).await?;
     }
     let selected = SelectedZips { selection, planned_at, unused: None };
-    let ZipRemoval { zips, bytes, newer } =
-        inventory.remove_zips(&selected, dry_run).await.map_err(zips_not_removed)?;
+    let removal = inventory.remove_zips(&selected, removal_mode(dry_run)).await;
+    let ZipRemoval { zips, bytes, newer } = removal.map_err(zips_not_removed)?;
     let mut forgotten = 0;
     if forget {
         // Forgetting the pin of a zip removes it, too.
@@ -86,7 +90,8 @@ pub(super) async fn collect_garbage(
     let mut removed = ZipRemoval::default();
     if let Some(unused) = unused {
         let selected = SelectedZips { selection, planned_at, unused: Some(unused.0) };
-        removed = registry.inventory().remove_zips(&selected, dry_run).await.map_err(zips_not_removed)?;
+        let removal = registry.inventory().remove_zips(&selected, removal_mode(dry_run)).await;
+        removed = removal.map_err(zips_not_removed)?;
     }
     let quarantine = registry.inventory().usage().disk_areas.quarantine;
     if !dry_run {

@@ -67,6 +67,13 @@ pub(super) async fn stats(registry: &Arc<Registry>, clients: &ClientTable) -> Re
     packages.retain(|package| package.sum.hits > 0);
     packages.sort_by_key(|package| Reverse(package.sum.hits));
     packages.truncate(MAX_RANKED_PACKAGES);
+    let mut credentials = Vec::new();
+    let mut queues = Vec::new();
+    for upstream in registry.upstreams().report() {
+        let name = &upstream.name;
+        credentials.extend(upstream.credentials.into_iter().map(|status| credential(name, status)));
+        queues.extend(upstream.gate.queues.into_iter().map(|waiting| queue(name, waiting)));
+    }
     Ok(Stats {
         memory: MemoryStats {
             bytes: usage.memory.bytes,
@@ -90,24 +97,24 @@ pub(super) async fn stats(registry: &Arc<Registry>, clients: &ClientTable) -> Re
         top,
         busiest: packages,
         downloads: registry.inventory().fills_running(),
-        credentials: registry.upstreams().credentials().into_iter().map(credential).collect(),
-        queues: registry.upstreams().queues().into_iter().map(queue).collect(),
+        credentials,
+        queues,
         refused: clients.refused().into_iter().map(|(limit, count)| (limit.to_owned(), count)).collect(),
     })
 }
 
-pub(super) fn queue((upstream, queue): (String, PlaceQueue)) -> QueueStats {
-    QueueStats { upstream, places: queue.kind.name().to_owned(), waiting: queue.waiting }
+pub(super) fn queue(upstream: &str, queue: PlaceQueue) -> QueueStats {
+    QueueStats { upstream: upstream.to_owned(), places: queue.kind.name().to_owned(), waiting: queue.waiting }
 }
 
-pub(super) fn credential((upstream, status): (String, CredentialStatus)) -> CredentialStats {
+pub(super) fn credential(upstream: &str, status: CredentialStatus) -> CredentialStats {
     let refused = status.refusals.into_iter().map(|refusal| RefusedCredential {
         owner: refusal.owner,
         reason: refusal.reason.as_str().to_owned(),
         since: refusal.since,
     });
     CredentialStats {
-        upstream,
+        upstream: upstream.to_owned(),
         credential: status.label,
         refused: refused.collect(),
         remaining: status.quota.remaining,

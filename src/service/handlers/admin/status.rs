@@ -96,8 +96,8 @@ fn upstream(line: UpstreamReportLine) -> UpstreamState {
     let limit = |wait: Duration| UpstreamPause { code: FailureCode::UpstreamThrottled, seconds: wait.as_secs() };
     let pause = gate.open.map(|(cause, wait)| UpstreamPause { code: failure_code(&cause), seconds: wait.as_secs() });
     let pause = pause.or(limited_for.map(limit));
-    let queues = gate.queues.into_iter().map(|queue| stats::queue((name.clone(), queue))).collect();
-    let credentials = credentials.into_iter().map(|status| stats::credential((name.clone(), status))).collect();
+    let queues = gate.queues.into_iter().map(|queue| stats::queue(&name, queue)).collect();
+    let credentials = credentials.into_iter().map(|status| stats::credential(&name, status)).collect();
     UpstreamState { answered_at, failure, pause, answered, failed, queues, credentials, name }
 }
 

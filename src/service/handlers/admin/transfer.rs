@@ -20,7 +20,7 @@ use crate::{
     dialect::{Names, PackageId},
     entry::ExportedDocument,
     http::body::{Body, BodyError},
-    registry::{BucketError, ImportError, Registry, inventory::parse_package},
+    registry::{BucketError, ImportError, PinConflict, Registry, inventory::parse_package},
     service::{SendMode, audit::Acts, zip_body::range_body},
 };
 
@@ -148,7 +148,8 @@ async fn import_from(registry: &Arc<Registry>, input: &mut Input, acts: &Acts) -
         Some((frame.map(|frame| frame.into_data().unwrap_or_default()).map_err(broken), input))
     });
     let body = stream::iter([Ok(rest)]).chain(frames);
-    let imported = registry.transfer().import(claim, body, force).await.map_err(import_refused);
+    let on_conflict = if force { PinConflict::Replace } else { PinConflict::Refuse };
+    let imported = registry.transfer().import(claim, body, on_conflict).await.map_err(import_refused);
     act.end(imported.as_ref().err().map(|error| error.message.as_str())).await;
     imported.map(|_| ImportReport { state: ImportedState::Stored })
 }
