@@ -26,6 +26,7 @@ mod config;
 mod connect;
 mod content_coding;
 mod credentials;
+mod documents;
 mod envelope;
 mod error_class;
 mod failure;
@@ -162,7 +163,7 @@ pub trait Upstream: Send + Sync + 'static {
         RateLimitStatus::default()
     }
 
-    /// Which places it is short of, and whether it is asked at all. The default is an upstream without a gate.
+    /// Which places it is short of, and whether its breaker is open. The default is an upstream without a gate.
     fn gate_status(&self) -> GateStatus {
         GateStatus::default()
     }
@@ -207,8 +208,8 @@ pub trait Upstream: Send + Sync + 'static {
         client: ClientId,
     ) -> BoxFuture<'a, Result<FetchedBody, FetchError>>;
 
-    /// Fetches the list of public packages as the upstream shows it to a stranger: without a credential, and without any
-    /// search term. The default is an upstream without such a list.
+    /// Fetches the list of public packages, without a credential and without a search term. The default is an upstream
+    /// without such a list.
     ///
     /// # Errors
     /// See [`FetchError`].

@@ -183,7 +183,7 @@ impl<A: UpstreamApi> Upstream for ApiUpstream<A> {
     }
 
     fn may_be_mirror(&self) -> bool {
-        self.client.mirror_sign().may_be_mirror()
+        self.client.mirror_detector().may_be_mirror()
     }
 
     fn may_retry(&self) -> bool {

@@ -1,4 +1,4 @@
-//! One [`super::Upstream`] call: for whom and as whom it is made, and its log event.
+//! One [`super::Upstream`] call: its client, its identity, and its log event.
 
 use std::{
     sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed},
@@ -16,11 +16,11 @@ use crate::{
     peer::{ClientId, RequestTrace},
 };
 
-/// One call: for whom and as whom it is made, and what its log event reports if it fails.
+/// One call: the client that it is made for, the identity of its requests, and what its log event reports if it fails.
 pub(super) struct CallLog<'a> {
     /// `None` for a call that is about no single package.
     pub(super) package: Option<&'a PackageName>,
-    /// Whose place among the requests it takes.
+    /// The client whose share of the places it uses.
     pub(super) client: ClientId,
     /// The document's name, `archive` or `catalog`.
     ask: &'static str,
@@ -28,7 +28,7 @@ pub(super) struct CallLog<'a> {
     requests: AtomicU32,
     /// The status of the last response; 0 without one.
     status: AtomicU16,
-    /// Who makes the requests at present.
+    /// The identity of the present attempt.
     identity: RwLock<Identity>,
     /// The client's request for which it is made.
     trace: RequestTrace,
@@ -48,12 +48,12 @@ impl<'a> CallLog<'a> {
         Self { package, client, ask, started, requests, status, identity, trace: RequestTrace::current() }
     }
 
-    /// Who makes the requests.
+    /// The identity of the present attempt.
     pub(super) fn identity(&self) -> Identity {
         self.identity.read().clone()
     }
 
-    /// Makes the requests of the next attempt as another.
+    /// Sets the identity of the next attempt.
     pub(super) fn use_identity(&self, identity: Identity) {
         *self.identity.write() = identity;
     }

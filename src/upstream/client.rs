@@ -1,7 +1,7 @@
 //! The HTTP client of one upstream: connections, deadlines, credentials, redirects and error responses.
 //!
-//! Client requests never reach this module, so no part of them can be forwarded, but the names of the mirrors that one came
-//! through and, to a parent mirror alone, its id ([`RequestTrace`]).
+//! Requests of clients never reach this module, so no part of them can be forwarded. Two things are, both from
+//! [`RequestTrace`]: the names of the mirrors that a request came through, and, to a parent mirror alone, its id.
 
 use std::{
     sync::{
@@ -32,7 +32,7 @@ use super::{
     gate::{Gate, IsApi, Place, PlaceKind},
     redirect::{self, MAX_REDIRECTS, RedirectPolicy},
     request::{self, Accepts},
-    response::{MirrorSign, ensure_identity, ensure_not_html, is_loop},
+    response::{MirrorDetector, ensure_identity, ensure_not_html, is_loop},
     urls::{ApiUrls, is_same_url},
 };
 use crate::{
@@ -66,7 +66,7 @@ pub(super) struct ApiClient {
     gate: Arc<Gate>,
     /// True once the API has redirected an archive to a host with limits of its own.
     redirects_archives: AtomicBool,
-    mirror_sign: MirrorSign,
+    mirror_detector: MirrorDetector,
 }
 
 impl ApiClient {
@@ -117,7 +117,7 @@ impl ApiClient {
             memory: process.memory.clone(),
             gate,
             redirects_archives: AtomicBool::new(false),
-            mirror_sign: MirrorSign::new(&config.api),
+            mirror_detector: MirrorDetector::new(&config.api),
         })
     }
 
@@ -131,9 +131,9 @@ impl ApiClient {
         &self.gate
     }
 
-    /// Whether the API may be a mirror's.
-    pub(super) fn mirror_sign(&self) -> &MirrorSign {
-        &self.mirror_sign
+    /// Whether the API is, or may be, that of a mirror like this one.
+    pub(super) fn mirror_detector(&self) -> &MirrorDetector {
+        &self.mirror_detector
     }
 
     /// A size meter for one document.
@@ -179,13 +179,13 @@ impl ApiClient {
     ///
     /// # Errors
     /// See [`FetchError`]; an absence is `NotFound(request.missing)`.
-    pub(super) async fn document(
+    pub(super) async fn request_document(
         &self,
         call: &CallLog<'_>,
         request: DocumentRequest<'_>,
         validator: Option<&PageValidator>,
     ) -> Result<DocumentResponse, FetchError> {
-        let place = self.place(call, request.kind, PlaceKind::Document).await?;
+        let place = self.take_place(call, request.kind, PlaceKind::Document).await?;
         let accepts = Accepts { media_type: request.accept.unwrap_or(self.profile.accept), coding: "gzip" };
         let mut url = request.url.clone();
         for redirects in 0..=MAX_REDIRECTS {
@@ -206,17 +206,17 @@ impl ApiClient {
                         tracing::info!(upstream = self.name, package, "the package was renamed upstream");
                     }
                 }
-                _ => return Err(self.error_of(call, response, request.kind, request.missing).await),
+                _ => return Err(self.error_of_response(call, response, request.kind, request.missing).await),
             }
         }
         Err(invalid("too many redirects"))
     }
 
-    /// Opens an archive, and refuses a page in its place.
+    /// Opens an archive, and refuses a media type that no zip has, such as that of a login page.
     ///
     /// # Errors
     /// As [`ApiClient::open_archive`].
-    pub(super) async fn archive(
+    pub(super) async fn open_zip(
         &self,
         call: &CallLog<'_>,
         url: Url,
@@ -227,7 +227,7 @@ impl ApiClient {
         Ok(FetchedBody { len: body.content_length(), anonymous, body: body.into_stream(), place })
     }
 
-    /// Opens an archive.
+    /// Opens an archive, of whatever media type.
     ///
     /// # Errors
     /// See [`FetchError`]; an absence is `NotFound(Missing::Version)`.
@@ -241,8 +241,8 @@ impl ApiClient {
             // The API would spend quota on a redirect that cannot be followed.
             self.pool.archive_hosts().limiter().check()?;
         }
-        let place = self.place(call, kind, PlaceKind::Download).await?;
-        match self.follow(call, url, kind, None).await? {
+        let place = self.take_place(call, kind, PlaceKind::Download).await?;
+        match self.follow_redirects(call, url, kind, None).await? {
             ArchiveResponse::Opened(opened) => Ok(OpenedArchive {
                 body: Box::new(opened.body.at_least(self.min_rate)),
                 place: DownloadPlace::new(place),
@@ -263,8 +263,8 @@ impl ApiClient {
         url: Url,
         validator: Option<&PageValidator>,
     ) -> Result<ArchiveResponse, FetchError> {
-        let place = self.place(call, RequestKind::Api, PlaceKind::Document).await?;
-        Ok(match self.follow(call, url, RequestKind::Api, validator).await? {
+        let place = self.take_place(call, RequestKind::Api, PlaceKind::Document).await?;
+        Ok(match self.follow_redirects(call, url, RequestKind::Api, validator).await? {
             ArchiveResponse::Opened(opened) => {
                 ArchiveResponse::Opened(OpenedArchive { place: DownloadPlace::new(place), ..opened })
             }
@@ -274,7 +274,7 @@ impl ApiClient {
 
     /// Requests an archive and follows redirects to the allowed hosts. The credential is sent until a redirect leaves the
     /// API's origin, and not again after that.
-    async fn follow(
+    async fn follow_redirects(
         &self,
         call: &CallLog<'_>,
         url: Url,
@@ -305,7 +305,7 @@ impl ApiClient {
                         self.redirects_archives.store(true, Ordering::Relaxed);
                     }
                 }
-                _ => return Err(self.error_of(call, response, kind, Missing::Version).await),
+                _ => return Err(self.error_of_response(call, response, kind, Missing::Version).await),
             }
         }
         Err(invalid("too many redirects"))
@@ -340,7 +340,7 @@ impl ApiClient {
             attempt.succeeded();
         }
         if is_api == IsApi::Yes {
-            self.mirror_sign.note(response.headers());
+            self.mirror_detector.note(response.headers());
         }
         if is_loop(&response, &self.via) {
             return Err(FetchError::Loop);
@@ -391,9 +391,9 @@ impl ApiClient {
     }
 
     /// Waits for a place, unless the quota that the request uses is exhausted.
-    async fn place(&self, call: &CallLog<'_>, kind: RequestKind, place: PlaceKind) -> Result<Place, FetchError> {
+    async fn take_place(&self, call: &CallLog<'_>, kind: RequestKind, place: PlaceKind) -> Result<Place, FetchError> {
         self.identity(call, kind).limiter().check()?;
-        self.gate.place(place, call.client).await
+        self.gate.take_place(place, call.client).await
     }
 
     fn request_headers(
@@ -411,7 +411,7 @@ impl ApiClient {
         headers.insert(VIA, trace.followed_by(&self.via));
         if let Some(id) = trace.id()
             && self.is_api(url)
-            && self.mirror_sign.is_mirror()
+            && self.mirror_detector.is_mirror()
         {
             headers.insert(X_REQUEST_ID, id.clone());
         }
@@ -427,7 +427,7 @@ impl ApiClient {
         headers
     }
 
-    /// Who makes a request of this kind.
+    /// The identity that makes a request of this kind.
     fn identity(&self, call: &CallLog<'_>, kind: RequestKind) -> Identity {
         match kind {
             RequestKind::Api => call.identity(),

@@ -1,4 +1,4 @@
-//! UpstreamConnections to one upstream: time limits, proxy, trusted certificates and a fixed address, all from configuration.
+//! Connections to one upstream: time limits, proxy, trusted certificates and a fixed address, all from configuration.
 
 use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::OnceLock, time::Duration};
 
@@ -16,10 +16,11 @@ use super::{BuildError, Config};
 /// How long an idle connection is kept. Shorter than the forges' own limit, so that the mirror closes first.
 const MAX_IDLE_CONNECTION_AGE: Duration = Duration::from_secs(45);
 
-/// Header time-outs in a row after which the connections are left: an HTTP/2 session can be stuck while new ones work.
-const MAX_TIMEOUTS: u32 = 2;
-/// Interval of HTTP/2 pings on a connection in use, and the time limit of their answer.
+/// Header time-outs in a row after which new connections are opened: an HTTP/2 session can be stuck while new ones work.
+const MAX_HEADER_TIMEOUTS: u32 = 2;
+/// Interval of HTTP/2 pings on a connection in use.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// Time limit of the answer to a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The connections of one upstream. When they no longer answer, the next requests use new ones.
@@ -35,7 +36,7 @@ struct ConnectionState {
     last_response: Option<Instant>,
 }
 
-/// What the client is built from, again where its connections are left.
+/// What the client is built from, and built again from when new connections are to be opened.
 struct ConnectSettings {
     connect_timeout: Duration,
     proxy: Option<Proxy>,
@@ -53,7 +54,7 @@ impl UpstreamConnections {
     /// [`BuildError`] names the key with the invalid value.
     pub(super) fn new(name: &str, config: &Config) -> Result<Self, BuildError> {
         let settings = ConnectSettings::new(name, config)?;
-        // The certificates are valid: what is left is the proxy.
+        // The certificates are valid, so only the proxy can be the cause.
         let client = settings.client().map_err(|_| BuildError {
             upstream: name.to_owned(),
             key: "proxy",
@@ -75,12 +76,12 @@ impl UpstreamConnections {
         state.last_response = Some(Instant::now());
     }
 
-    /// Records that no head arrived in time. After [`MAX_TIMEOUTS`] in a row the present connections get no new request;
+    /// Records that no head arrived in time. After [`MAX_HEADER_TIMEOUTS`] in a row the present connections get no new request;
     /// bodies that arrive over them go on.
     pub(super) fn note_timeout(&self, upstream: &str) {
         let mut state = self.state.lock();
         state.timeouts += 1;
-        if state.timeouts < MAX_TIMEOUTS {
+        if state.timeouts < MAX_HEADER_TIMEOUTS {
             return;
         }
         match self.settings.client() {
@@ -169,7 +170,7 @@ pub enum AuthorityFileError {
     Damaged(usize),
 }
 
-/// The certificate authorities in a PEM file.
+/// Reads the certificate authorities in a PEM file. Blocks.
 ///
 /// # Errors
 /// See [`AuthorityFileError`].
@@ -177,14 +178,14 @@ pub(crate) fn ca_certificates(path: &Path) -> Result<Vec<Certificate>, Authority
     let pem = std::fs::read(path).map_err(AuthorityFileError::Unreadable)?;
     let mut certificates = Vec::new();
     for (number, der) in CertificateDer::pem_slice_iter(&pem).enumerate() {
-        let certificate = der.ok().and_then(|der| root(&der));
+        let certificate = der.ok().and_then(|der| parse_root(&der));
         certificates.push(certificate.ok_or(AuthorityFileError::Damaged(number + 1))?);
     }
     if certificates.is_empty() { Err(AuthorityFileError::NoCertificate) } else { Ok(certificates) }
 }
 
 /// A certificate that TLS can trust; `None` for one that is damaged.
-fn root(der: &CertificateDer<'_>) -> Option<Certificate> {
+fn parse_root(der: &CertificateDer<'_>) -> Option<Certificate> {
     // A client with one damaged certificate cannot be built at all.
     RootCertStore::empty().add(der.clone()).ok()?;
     Certificate::from_der(der).ok()
@@ -213,7 +214,7 @@ pub(crate) fn system_roots() -> &'static [Certificate] {
         for error in &found.errors {
             tracing::warn!(%error, "cannot read a certificate of the system");
         }
-        let roots: Vec<_> = found.certs.iter().filter_map(root).collect();
+        let roots: Vec<_> = found.certs.iter().filter_map(parse_root).collect();
         let damaged = found.certs.len() - roots.len();
         if damaged > 0 {
             tracing::warn!(damaged, "some certificate authorities of the system are damaged and left out");

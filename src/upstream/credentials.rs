@@ -53,7 +53,7 @@ const MAX_SEEN_PACKAGES: u64 = 20_000;
 /// Stands for requests without a credential in place of a credential's serial number.
 const ANONYMOUS: u64 = 0;
 
-/// How a kind of upstream treats credentials.
+/// How a kind of upstream takes and refuses credentials.
 pub(super) struct CredentialProfile {
     scheme: CredentialScheme,
     /// Recognises a response that refuses the credential.

@@ -115,11 +115,12 @@ pub(super) fn number(headers: &HeaderMap, name: &str) -> Option<i64> {
 }
 
 /// The `Date` of the response. The upstream's other times are compared with it, because the local clock may be wrong.
-fn date(headers: &HeaderMap) -> Option<Timestamp> {
+pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
     let text = headers.get(header::DATE)?.to_str().ok()?;
     rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
 }
 
+/// The time from `now` to `end`; zero when that is over.
 fn until(end: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(end.duration_since(now)).unwrap_or_default()
 }

@@ -55,7 +55,7 @@ impl PlaceKind {
 /// The state of a gate, for `/readyz` and administration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GateStatus {
-    /// What requests of the last minute were turned away from for want of places.
+    /// The kinds of places that requests of the last minute were refused, because none was free.
     pub short_of: Vec<PlaceKind>,
     /// Why the API is not asked at present, and for how long.
     pub open: Option<(FetchError, Duration)>,
@@ -113,7 +113,7 @@ impl Gate {
     /// # Errors
     /// [`FetchError::CoolingDown`] at once while the API's breaker is open; [`FetchError::Busy`] at the queue's deadline,
     /// and at once when the queue is full.
-    pub(super) async fn place(&self, kind: PlaceKind, client: ClientId) -> Result<Place, FetchError> {
+    pub(super) async fn take_place(&self, kind: PlaceKind, client: ClientId) -> Result<Place, FetchError> {
         self.api.check()?;
         let (places, shortage) = match kind {
             PlaceKind::Document => (&self.documents, &self.document_shortage),
@@ -183,7 +183,7 @@ impl Gate {
         let host = format!("{}:{port}", url.host_str().unwrap_or_default());
         let mut hosts = self.hosts.lock();
         if hosts.len() >= MAX_HOSTS && !hosts.contains_key(&host) {
-            // A breaker without failures says nothing, so it can go.
+            // A breaker without failures is as a new one, so it need not be kept.
             hosts.retain(|_, breaker| !breaker.is_idle());
             if hosts.len() >= MAX_HOSTS {
                 hosts.clear();

@@ -8,7 +8,7 @@ use super::{
     api::{ApiProfile, UpstreamApi},
     call_log::CallLog,
     client::{ApiClient, DocumentRequest, RequestKind},
-    credentials, error_class,
+    credentials, documents, error_class,
     failure::invalid,
     normalise,
     pages::{self, Paging, RELEASES_PER_PAGE},
@@ -24,7 +24,7 @@ use crate::{
 const DEFAULT_BRANCH: &str = "master";
 
 /// Most pages of tags in which a moving version is searched.
-const MAX_TAG_PAGES: usize = 10;
+const MAX_SEARCHED_TAG_PAGES: usize = 10;
 
 /// The Gitee API.
 pub(super) enum Gitee {}
@@ -56,7 +56,7 @@ impl UpstreamApi for Gitee {
                 let mut url = client.urls.repository(package, ["releases"]);
                 let query = [("direction", "desc"), ("per_page", &RELEASES_PER_PAGE.to_string()), ("page", "1")];
                 url.query_pairs_mut().extend_pairs(query);
-                return pages::list::<Releases>(client, call, &url, Paging::Numbered, stored).await;
+                return pages::fetch_list::<Releases>(client, call, &url, Paging::Numbered, stored).await;
             }
             DocumentAsk::Latest => (client.urls.repository(package, ["releases", "latest"]), Missing::Release),
             DocumentAsk::Tag(tag) => (client.urls.repository(package, ["releases", "tags", tag]), Missing::Version),
@@ -64,29 +64,29 @@ impl UpstreamApi for Gitee {
             DocumentAsk::Tags => {
                 let mut url = client.urls.repository(package, ["tags"]);
                 url.query_pairs_mut().extend_pairs([("per_page", &*RELEASES_PER_PAGE.to_string()), ("page", "1")]);
-                return tags::tags(client, call, &url, Paging::Numbered, stored).await;
+                return tags::fetch_list(client, call, &url, Paging::Numbered, stored).await;
             }
             DocumentAsk::Branches => {
                 let mut url = client.urls.repository(package, ["branches"]);
                 url.query_pairs_mut().extend_pairs([("per_page", &*RELEASES_PER_PAGE.to_string()), ("page", "1")]);
-                return pages::list::<RepositoryBranches>(client, call, &url, Paging::Numbered, stored).await;
+                return pages::fetch_list::<RepositoryBranches>(client, call, &url, Paging::Numbered, stored).await;
             }
             DocumentAsk::Branch(branch) => (client.urls.repository(package, ["branches", branch]), Missing::Version),
-            DocumentAsk::Moving(tag) => return tag_head(client, call, package, tag, stored).await,
+            DocumentAsk::Moving(tag) => return fetch_tag_head(client, call, package, tag, stored).await,
         };
         let single = DocumentRequest::new(&url, missing);
         match ask {
             DocumentAsk::Repository => {
                 let parse = |json: &[u8]| {
-                    let repository = normalise::repository(not_null(json, missing)?, Some(DEFAULT_BRANCH));
+                    let repository = normalise::repository(ensure_not_null(json, missing)?, Some(DEFAULT_BRANCH));
                     repository.ok_or_else(|| invalid("not a repository"))
                 };
-                pages::single(client, call, single, stored, parse).await
+                documents::fetch_single(client, call, single, stored, parse).await
             }
-            DocumentAsk::Branch(_) => pages::single(client, call, single, stored, branch_head).await,
+            DocumentAsk::Branch(_) => documents::fetch_single(client, call, single, stored, parse_branch_head).await,
             _ => {
-                let parse = |json: &[u8]| pages::release(not_null(json, missing)?, missing);
-                pages::single(client, call, single, stored, parse).await
+                let parse = |json: &[u8]| documents::parse_release(ensure_not_null(json, missing)?, missing);
+                documents::fetch_single(client, call, single, stored, parse).await
             }
         }
     }
@@ -115,12 +115,12 @@ impl UpstreamApi for Gitee {
             GitRef::Commit(sha) | GitRef::Moving { revision: sha, .. } => {
                 let file = format!("{sha}.zip");
                 let urls = [api(sha), Some(web(&["repository", "archive", &file])), Some(web(&["archive", &file]))];
-                first_zip(client, call, urls).await
+                open_first_zip(client, call, urls).await
             }
             GitRef::Tag(tag) => {
                 let file = format!("{tag}.zip");
                 let exact = [api(&format!("refs/tags/{tag}")), Some(web(&["archive", "refs", "tags", &file]))];
-                let refused = match first_zip(client, call, exact).await {
+                let refused = match open_first_zip(client, call, exact).await {
                     Err(error) if may_try_next(&error) => error,
                     other => return other,
                 };
@@ -128,14 +128,14 @@ impl UpstreamApi for Gitee {
                     return Err(refused);
                 }
                 let ambiguous = [api(tag), Some(web(&["repository", "archive", &file]))];
-                first_zip(client, call, ambiguous).await.map_err(|error| more_telling(refused, error))
+                open_first_zip(client, call, ambiguous).await.map_err(|error| more_telling(refused, error))
             }
         }
     }
 }
 
 /// Opens the first of the addresses that serves a zip.
-async fn first_zip<const N: usize>(
+async fn open_first_zip<const N: usize>(
     client: &ApiClient,
     call: &CallLog<'_>,
     urls: [Option<(Url, RequestKind)>; N],
@@ -146,11 +146,12 @@ async fn first_zip<const N: usize>(
             Err(error) if may_try_next(&error) => error,
             other => return other,
         };
-        result = client.archive(call, url, kind).await.map_err(|error| more_telling(refused, error));
+        result = client.open_zip(call, url, kind).await.map_err(|error| more_telling(refused, error));
     }
     result
 }
 
+/// True if the repository has a branch of this name.
 async fn branch_exists(
     client: &ApiClient,
     call: &CallLog<'_>,
@@ -159,7 +160,7 @@ async fn branch_exists(
 ) -> Result<bool, FetchError> {
     let url = client.urls.repository(package, ["branches", name]);
     let single = DocumentRequest::new(&url, Missing::Version);
-    match pages::single(client, call, single, None, branch_head).await {
+    match documents::fetch_single(client, call, single, None, parse_branch_head).await {
         Ok(_) => Ok(true),
         Err(FetchError::NotFound(_)) => Ok(false),
         Err(error) => Err(error),
@@ -177,27 +178,27 @@ fn more_telling(first: FetchError, second: FetchError) -> FetchError {
     if first.is_trouble() && !second.is_trouble() { first } else { second }
 }
 
-/// The JSON of a response; Gitee often says "not found" by `200` with `null`.
-fn not_null(json: &[u8], missing: Missing) -> Result<&[u8], FetchError> {
+/// Refuses `null` as "not found": Gitee often answers so, with status 200.
+fn ensure_not_null(json: &[u8], missing: Missing) -> Result<&[u8], FetchError> {
     if json.trim_ascii() == b"null" { Err(FetchError::NotFound(missing)) } else { Ok(json) }
 }
 
-fn branch_head(json: &[u8]) -> Result<BranchHead, FetchError> {
+fn parse_branch_head(json: &[u8]) -> Result<BranchHead, FetchError> {
     let value: Value =
-        serde_json::from_slice(not_null(json, Missing::Version)?).map_err(|_| invalid("not a branch"))?;
+        serde_json::from_slice(ensure_not_null(json, Missing::Version)?).map_err(|_| invalid("not a branch"))?;
     let commit = value.pointer("/commit/sha").and_then(Value::as_str).and_then(normalise::commit);
     commit.map(|commit| BranchHead { commit }).ok_or_else(|| invalid("not a branch"))
 }
 
 /// Fetches the commit of a tag. Gitee has no address for one tag's commit, only pages of all tags.
-async fn tag_head(
+async fn fetch_tag_head(
     client: &ApiClient,
     call: &CallLog<'_>,
     package: &PackageName,
     tag: &str,
     stored: Option<&Document>,
 ) -> Result<FetchedDocument, FetchError> {
-    for page in 1..=MAX_TAG_PAGES {
+    for page in 1..=MAX_SEARCHED_TAG_PAGES {
         let mut url = client.urls.repository(package, ["tags"]);
         url.query_pairs_mut()
             .extend_pairs([("per_page", RELEASES_PER_PAGE), ("page", page)].map(|(n, v)| (n, v.to_string())));
@@ -210,7 +211,7 @@ async fn tag_head(
             let commit = found.pointer("/commit/sha").and_then(Value::as_str).and_then(normalise::commit);
             commit.map(|revision| MovingHead { revision }).ok_or_else(|| invalid("not a list of tags"))
         };
-        match pages::single(client, call, DocumentRequest::new(&url, Missing::Package), stored, parse).await {
+        match documents::fetch_single(client, call, DocumentRequest::new(&url, Missing::Package), stored, parse).await {
             Err(FetchError::NotFound(Missing::Version)) if listed >= RELEASES_PER_PAGE => {}
             other => return other,
         }

@@ -8,7 +8,7 @@ use super::{
     api::{ApiProfile, UpstreamApi},
     call_log::CallLog,
     client::{ApiClient, DocumentRequest, RequestKind},
-    credentials, error_class,
+    credentials, documents, error_class,
     failure::invalid,
     normalise,
     pages::{self, Paging, RELEASES_PER_PAGE},
@@ -55,38 +55,40 @@ impl UpstreamApi for Github {
         };
         match ask {
             DocumentAsk::Releases => {
-                pages::list::<Releases>(client, call, &list_url("releases"), Paging::Link, stored).await
+                pages::fetch_list::<Releases>(client, call, &list_url("releases"), Paging::Link, stored).await
             }
             DocumentAsk::Latest => {
                 let url = client.urls.repository(package, ["releases", "latest"]);
                 let missing = Missing::Release;
                 let single = DocumentRequest::new(&url, missing);
-                pages::single(client, call, single, stored, |json| pages::release(json, missing)).await
+                documents::fetch_single(client, call, single, stored, |json| documents::parse_release(json, missing))
+                    .await
             }
             DocumentAsk::Tag(tag) => {
                 let url = client.urls.repository(package, ["releases", "tags", tag]);
                 let missing = Missing::Version;
                 let single = DocumentRequest::new(&url, missing);
-                pages::single(client, call, single, stored, |json| pages::release(json, missing)).await
+                documents::fetch_single(client, call, single, stored, |json| documents::parse_release(json, missing))
+                    .await
             }
             DocumentAsk::Repository => {
                 let url = client.urls.repository(package, []);
                 let single = DocumentRequest::new(&url, Missing::Package);
                 let parse = |json: &[u8]| normalise::repository(json, None).ok_or_else(|| invalid("not a repository"));
-                pages::single(client, call, single, stored, parse).await
+                documents::fetch_single(client, call, single, stored, parse).await
             }
-            DocumentAsk::Tags => tags::tags(client, call, &list_url("tags"), Paging::Link, stored).await,
+            DocumentAsk::Tags => tags::fetch_list(client, call, &list_url("tags"), Paging::Link, stored).await,
             DocumentAsk::Branches => {
-                pages::list::<RepositoryBranches>(client, call, &list_url("branches"), Paging::Link, stored).await
+                pages::fetch_list::<RepositoryBranches>(client, call, &list_url("branches"), Paging::Link, stored).await
             }
             // `heads/`, so that a tag of the same name cannot match; and `tags/`, so that no branch can.
             DocumentAsk::Branch(branch) => {
                 let url = client.urls.repository(package, ["commits", "heads", branch]);
-                commit(client, call, &url, stored, |commit| BranchHead { commit }).await
+                fetch_commit(client, call, &url, stored, |commit| BranchHead { commit }).await
             }
             DocumentAsk::Moving(tag) => {
                 let url = client.urls.repository(package, ["commits", "tags", tag]);
-                commit(client, call, &url, stored, |revision| MovingHead { revision }).await
+                fetch_commit(client, call, &url, stored, |revision| MovingHead { revision }).await
             }
         }
     }
@@ -106,12 +108,12 @@ impl UpstreamApi for Github {
                 client.urls.repository(package, ["zipball", sha])
             }
         };
-        client.archive(call, url, RequestKind::Api).await
+        client.open_zip(call, url, RequestKind::Api).await
     }
 }
 
 /// Fetches the commit that a branch or a tag points at.
-async fn commit<T: Serialize>(
+async fn fetch_commit<T: Serialize>(
     client: &ApiClient,
     call: &CallLog<'_>,
     url: &Url,
@@ -123,7 +125,7 @@ async fn commit<T: Serialize>(
         let commit = std::str::from_utf8(text).ok().and_then(normalise::commit);
         commit.map(head).ok_or_else(|| invalid("not a commit"))
     };
-    match pages::single(client, call, request, stored, parse).await {
+    match documents::fetch_single(client, call, request, stored, parse).await {
         // "No commit found for SHA", and "Git Repository is empty."
         Err(FetchError::Status(422 | 409)) => Err(FetchError::NotFound(Missing::Version)),
         other => other,

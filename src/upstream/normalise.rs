@@ -29,9 +29,11 @@ pub(super) fn release(json: &[u8]) -> ReleaseEntry {
     if rest.get("draft") == Some(&Value::Bool(true)) {
         return ReleaseEntry::Draft;
     }
-    let Some(tag_name) = text(&mut rest, "tag_name").filter(|tag| !tag.is_empty()) else { return ReleaseEntry::Broken };
-    let created_at = time(&mut rest, "created_at");
-    let published_at = time(&mut rest, "published_at");
+    let Some(tag_name) = take_text(&mut rest, "tag_name").filter(|tag| !tag.is_empty()) else {
+        return ReleaseEntry::Broken;
+    };
+    let created_at = take_time(&mut rest, "created_at");
+    let published_at = take_time(&mut rest, "published_at");
     let Some(created_at) = created_at.or(published_at) else { return ReleaseEntry::Broken };
     let assets = match rest.shift_remove("assets") {
         Some(Value::Array(assets)) => assets.into_iter().filter_map(asset).collect(),
@@ -39,11 +41,11 @@ pub(super) fn release(json: &[u8]) -> ReleaseEntry {
     };
     let release = Box::new(Release {
         tag_name,
-        name: text(&mut rest, "name"),
+        name: take_text(&mut rest, "name"),
         created_at,
         published_at,
         prerelease: rest.shift_remove("prerelease") == Some(Value::Bool(true)),
-        body: text(&mut rest, "body").unwrap_or_default(),
+        body: take_text(&mut rest, "body").unwrap_or_default(),
         assets,
         rest,
     });
@@ -53,11 +55,11 @@ pub(super) fn release(json: &[u8]) -> ReleaseEntry {
 fn asset(json: Value) -> Option<Asset> {
     let Value::Object(mut rest) = json else { return None };
     Some(Asset {
-        name: text(&mut rest, "name"),
+        name: take_text(&mut rest, "name"),
         size: rest.shift_remove("size").and_then(|size| size.as_u64()),
-        content_type: text(&mut rest, "content_type"),
-        browser_download_url: text(&mut rest, "browser_download_url"),
-        digest: text(&mut rest, "digest"),
+        content_type: take_text(&mut rest, "content_type"),
+        browser_download_url: take_text(&mut rest, "browser_download_url"),
+        digest: take_text(&mut rest, "digest"),
         rest,
     })
 }
@@ -67,10 +69,10 @@ fn asset(json: Value) -> Option<Asset> {
 /// `internal` (Gitee: visible to every signed-in user) counts as private, because it is not visible without a token.
 pub(super) fn repository(json: &[u8], default_branch: Option<&str>) -> Option<Repository> {
     let mut rest = json_repair::object(json)?.value;
-    let full_name = text(&mut rest, "full_name").filter(|name| name.contains('/'))?;
+    let full_name = take_text(&mut rest, "full_name").filter(|name| name.contains('/'))?;
     let private = rest.shift_remove("private")?.as_bool()?;
     let internal = rest.get("internal").and_then(Value::as_bool).unwrap_or(false);
-    let default_branch = text(&mut rest, "default_branch").or_else(|| default_branch.map(str::to_owned))?;
+    let default_branch = take_text(&mut rest, "default_branch").or_else(|| default_branch.map(str::to_owned))?;
     Some(Repository { full_name, private: private || internal, default_branch, rest })
 }
 
@@ -81,15 +83,16 @@ pub(super) fn commit(text: &str) -> Option<String> {
 }
 
 /// Removes a text field; null and other types count as absent.
-fn text(from: &mut Map<String, Value>, field: &str) -> Option<String> {
+pub(super) fn take_text(from: &mut Map<String, Value>, field: &str) -> Option<String> {
     match from.shift_remove(field) {
         Some(Value::String(text)) => Some(text),
         _ => None,
     }
 }
 
-fn time(from: &mut Map<String, Value>, field: &str) -> Option<Timestamp> {
-    text(from, field)?.parse().ok()
+/// Removes a time field; `None` for anything but a time with an offset.
+fn take_time(from: &mut Map<String, Value>, field: &str) -> Option<Timestamp> {
+    take_text(from, field)?.parse().ok()
 }
 
 #[cfg(test)]

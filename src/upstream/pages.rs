@@ -1,7 +1,6 @@
-//! Fetches documents: single responses, and lists page by page; conditionally when a document is stored.
+//! Fetches lists page by page, conditionally when a list is stored.
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, header};
+use http::HeaderMap;
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use url::Url;
@@ -11,6 +10,7 @@ use super::{
     body::{DocumentBody, SizeMeter},
     call_log::CallLog,
     client::{ApiClient, DocumentRequest, DocumentResponse},
+    documents::{changed_document, has_validator, page_validator},
     error_class,
     failure::invalid,
     normalise::{self, ReleaseEntry},
@@ -52,11 +52,11 @@ pub(super) trait PagedList: Default + Serialize + DeserializeOwned + Send {
 /// An entry of a list.
 pub(super) enum ListItem<T> {
     Item(T),
-    /// Read after a repair; see [`super::json_repair`].
+    /// Its text had to be repaired; see [`super::json_repair`].
     Repaired(T),
-    /// Not for this mirror's clients.
+    /// Valid, but not shown to clients: a draft.
     Skipped,
-    /// Not what the list is of.
+    /// Cannot be read as an entry of this list.
     Broken,
 }
 
@@ -94,41 +94,12 @@ pub(super) enum Paging {
     Numbered,
 }
 
-/// Fetches a single-response document and normalises it.
-pub(super) async fn single<T: Serialize>(
-    client: &ApiClient,
-    call: &CallLog<'_>,
-    request: DocumentRequest<'_>,
-    stored: Option<&Document>,
-    normalise: impl FnOnce(&[u8]) -> Result<T, FetchError>,
-) -> Result<FetchedDocument, FetchError> {
-    let known = client.applicable_validators(call, stored, request.url);
-    let validator = known.and_then(|known| known.pages.first()).filter(|page| has_validator(page));
-    match client.document(call, request, validator).await? {
-        DocumentResponse::NotModified => Ok(FetchedDocument::NotModified { validators: renewed(known) }),
-        DocumentResponse::Body(body) => {
-            let validators = client.new_validators(call, vec![page_validator(request.url, body.headers(), 1, None)]);
-            let value = normalise(&body.read_all(&mut client.meter()).await?)?;
-            changed(&value, validators)
-        }
-    }
-}
-
-/// Parses one release; a draft counts as not found.
-pub(super) fn release(json: &[u8], missing: Missing) -> Result<Release, FetchError> {
-    match normalise::release(json) {
-        ReleaseEntry::Release(release) | ReleaseEntry::Repaired(release) => Ok(*release),
-        ReleaseEntry::Draft => Err(FetchError::NotFound(missing)),
-        ReleaseEntry::Broken => Err(invalid("not a release")),
-    }
-}
-
 /// Fetches a whole list.
 ///
 /// A 304 on page one renews the list, unless all pages were last fetched too long ago: then every page is requested with
 /// its own validator, and the entries of unchanged pages are taken from the stored list. Where a new entry may be on any
 /// page, page one is enough only without a credential, when each 304 counts against the quota.
-pub(super) async fn list<L: PagedList>(
+pub(super) async fn fetch_list<L: PagedList>(
     client: &ApiClient,
     call: &CallLog<'_>,
     first: &Url,
@@ -154,78 +125,117 @@ async fn fetch_all_pages<L: PagedList>(
 ) -> Result<Option<FetchedDocument>, FetchError> {
     let mut meter = client.meter();
     let mut stored_pages = None;
-    let mut list = L::default();
-    let mut pages: Vec<PageValidator> = Vec::new();
+    let mut fetched = FetchedPages::<L>::new();
     let mut next = Some(first.clone());
-    let mut all_unchanged = true;
     while let Some(url) = next.take() {
-        let number = pages.len() + 1;
+        let number = fetched.validators.len() + 1;
         if number > L::MAX_PAGES {
-            warn_of_cut(client, call, list.items().len());
-            *list.truncated() = true;
+            fetched.cut(client, call);
             break;
         }
         let validator = known
             .and_then(|(known, _)| known.pages.get(number - 1))
             .filter(|page| is_same_url(page, &url) && has_validator(page));
         let request = DocumentRequest::new(&url, Missing::Package);
-        match (client.document(call, request, validator).await, validator) {
+        next = match (client.request_document(call, request, validator).await, validator) {
             (Ok(DocumentResponse::NotModified), Some(page)) => {
                 if number == 1 && known.is_some_and(|(known, _)| page_one_suffices::<L>(known, client, call)) {
                     return Ok(known.map(|(known, _)| FetchedDocument::NotModified { validators: known.clone() }));
                 }
                 let stored = stored_pages.get_or_insert_with(|| known.and_then(StoredPages::<L>::read));
                 let Some(stored) = stored else { return Ok(None) };
-                list.items().append(stored.pages.get_mut(number - 1).unwrap_or(&mut Vec::new()));
-                // An entry that could not be read may be one of this page's.
-                *list.truncated() |= stored.was_truncated;
-                next = page.next.as_deref().and_then(|next| Url::parse(next).ok()).filter(|next| client.is_api(next));
-                pages.push(page.clone());
+                fetched.add_unchanged(client, page, stored)
             }
             (Ok(DocumentResponse::NotModified), None) => return Err(invalid("304 to an unconditional request")),
             (Ok(DocumentResponse::Body(body)), _) => {
-                all_unchanged = false;
-                let mut body = body.into_document(&meter)?;
-                let page = read_page::<L>(client, call, &mut body, &mut meter).await?;
-                next = match next_page(paging, body.headers(), &url, number, page.entries) {
-                    Some(next) if !client.is_api(&next) => {
-                        let upstream = client.name.as_str();
-                        let package = call.package.map(tracing::field::display);
-                        tracing::warn!(upstream, package, "next page not followed: its address is outside the API");
-                        *list.truncated() = true;
-                        None
-                    }
-                    next => next,
-                };
-                pages.push(page_validator(&url, body.headers(), page.items.len(), next.as_ref()));
-                list.items().extend(page.items);
-                *list.truncated() |= page.broken > 0;
+                let body = body.into_document(&meter)?;
+                fetched.add_changed(client, call, &url, paging, body, &mut meter).await?
             }
             // "Only the first 1000 results are available."
             (Err(FetchError::Status(422)), _) if number > 1 => {
-                all_unchanged = false;
-                warn_of_cut(client, call, list.items().len());
-                *list.truncated() = true;
+                fetched.all_unchanged = false;
+                fetched.cut(client, call);
+                None
             }
             (Err(error), _) => return Err(error),
-        }
+        };
     }
-    let validators = client.new_validators(call, pages);
+    let validators = client.new_validators(call, fetched.validators);
     match known {
-        Some((known, _)) if all_unchanged && known.pages == validators.pages => {
+        Some((known, _)) if fetched.all_unchanged && known.pages == validators.pages => {
             Ok(Some(FetchedDocument::NotModified { validators }))
         }
-        _ => changed(&list, validators).map(Some),
+        _ => changed_document(&fetched.list, validators).map(Some),
+    }
+}
+
+/// The pages of a list that have been fetched so far.
+struct FetchedPages<L: PagedList> {
+    list: L,
+    /// One for each page.
+    validators: Vec<PageValidator>,
+    /// True while every response was a 304.
+    all_unchanged: bool,
+}
+
+impl<L: PagedList> FetchedPages<L> {
+    fn new() -> Self {
+        Self { list: L::default(), validators: Vec::new(), all_unchanged: true }
+    }
+
+    /// Adds a page that was answered with a 304: its entries come from the stored list. Returns the address of the next page.
+    fn add_unchanged(&mut self, client: &ApiClient, page: &PageValidator, stored: &mut StoredPages<L>) -> Option<Url> {
+        let index = self.validators.len();
+        self.list.items().append(stored.pages.get_mut(index).unwrap_or(&mut Vec::new()));
+        // An entry that could not be read may be one of this page's.
+        *self.list.truncated() |= stored.was_truncated;
+        self.validators.push(page.clone());
+        page.next.as_deref().and_then(|next| Url::parse(next).ok()).filter(|next| client.is_api(next))
+    }
+
+    /// Reads a page, and adds it. Returns the address of the next page; one outside the API cuts the list.
+    async fn add_changed(
+        &mut self,
+        client: &ApiClient,
+        call: &CallLog<'_>,
+        url: &Url,
+        paging: Paging,
+        mut body: DocumentBody,
+        meter: &mut SizeMeter,
+    ) -> Result<Option<Url>, FetchError> {
+        self.all_unchanged = false;
+        let page = read_page::<L>(client, call, &mut body, meter).await?;
+        let number = self.validators.len() + 1;
+        let mut next = next_page(paging, body.headers(), url, number, page.entries);
+        if next.as_ref().is_some_and(|next| !client.is_api(next)) {
+            let upstream = client.name.as_str();
+            let package = call.package.map(tracing::field::display);
+            tracing::warn!(upstream, package, "next page not followed: its address is outside the API");
+            *self.list.truncated() = true;
+            next = None;
+        }
+        self.validators.push(page_validator(url, body.headers(), page.items.len(), next.as_ref()));
+        self.list.items().extend(page.items);
+        *self.list.truncated() |= page.broken > 0;
+        Ok(next)
+    }
+
+    /// Ends the list before its last entry.
+    fn cut(&mut self, client: &ApiClient, call: &CallLog<'_>) {
+        warn_of_cut(client, call, self.list.items().len());
+        *self.list.truncated() = true;
     }
 }
 
 /// True while a 304 of page one renews the whole list: all pages were fetched recently.
 fn page_one_suffices<L: PagedList>(known: &Validators, client: &ApiClient, call: &CallLog<'_>) -> bool {
-    known.pages.len() > 1 && walked_recently(known, client) && (L::NEWEST_FIRST || !call.identity().has_credential())
+    known.pages.len() > 1
+        && is_recently_fetched(known, client)
+        && (L::NEWEST_FIRST || !call.identity().has_credential())
 }
 
 /// True while the last fetch of all pages is recent.
-pub(super) fn walked_recently(known: &Validators, client: &ApiClient) -> bool {
+pub(super) fn is_recently_fetched(known: &Validators, client: &ApiClient) -> bool {
     let age = known.last_full_fetch.and_then(|walked| Timestamp::now().duration_since(walked).try_into().ok());
     age.is_some_and(|age: std::time::Duration| age < client.full_walk)
 }
@@ -308,7 +318,7 @@ pub(super) fn warn_of_broken(client: &ApiClient, call: &CallLog<'_>, broken: usi
     tracing::warn!(upstream, package, broken, "entries of a list without a tag or a date were skipped");
 }
 
-/// Logs, once per walk, that a list has more entries than are fetched.
+/// Logs, once per fetch of all pages, that a list has more entries than are fetched.
 pub(super) fn warn_of_cut(client: &ApiClient, call: &CallLog<'_>, entries: usize) {
     let upstream = client.name.as_str();
     let package = call.package.map(tracing::field::display);
@@ -331,30 +341,4 @@ fn with_page(url: &Url, number: usize) -> Url {
     let others = url.query_pairs().filter(|(name, _)| name != "page");
     next.query_pairs_mut().clear().extend_pairs(others).append_pair("page", &number.to_string());
     next
-}
-
-/// The validators of a page. The `ETag` is stored as in the 200: GitHub's 304 has the same one without `W/`.
-pub(super) fn page_validator(url: &Url, headers: &HeaderMap, items: usize, next: Option<&Url>) -> PageValidator {
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    PageValidator {
-        url: url.to_string(),
-        etag: text(header::ETAG),
-        last_modified: text(header::LAST_MODIFIED),
-        items,
-        next: next.map(Url::to_string),
-    }
-}
-
-pub(super) fn has_validator(page: &PageValidator) -> bool {
-    page.etag.is_some() || page.last_modified.is_some()
-}
-
-pub(super) fn renewed(known: Option<&Validators>) -> Validators {
-    Validators { last_full_fetch: Some(Timestamp::now()), ..known.cloned().unwrap_or_default() }
-}
-
-pub(super) fn changed<T: Serialize>(value: &T, validators: Validators) -> Result<FetchedDocument, FetchError> {
-    let body =
-        serde_json::to_vec(value).map(Bytes::from).map_err(|_| invalid("a value that cannot be written as JSON"))?;
-    Ok(FetchedDocument::Changed { body, validators })
 }

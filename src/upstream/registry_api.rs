@@ -9,7 +9,7 @@ use super::{
     api::{ApiProfile, UpstreamApi},
     call_log::CallLog,
     client::{ApiClient, RequestKind},
-    pages, registry_zip,
+    documents, registry_zip,
 };
 use crate::{
     entry::Document,
@@ -117,13 +117,13 @@ impl<R: RegistryApi> UpstreamApi for PackageRegistry<R> {
                 other => other,
             },
             DocumentAsk::Tag(version) => R::release(client, call, package, version, stored).await,
-            DocumentAsk::Repository => repository::<R>(client, call, package).await,
+            DocumentAsk::Repository => fetch_repository::<R>(client, call, package).await,
             DocumentAsk::Tags | DocumentAsk::Branches | DocumentAsk::Branch(_) => {
                 Err(FetchError::NotFound(Missing::Version))
             }
             DocumentAsk::Moving(version) => {
                 let urls = R::zip_urls(client, package, version);
-                registry_zip::head(client, call, urls, R::refusal, stored).await
+                registry_zip::fetch_head(client, call, urls, R::refusal, stored).await
             }
         }
     }
@@ -148,7 +148,8 @@ impl<R: RegistryApi> UpstreamApi for PackageRegistry<R> {
     }
 }
 
-/// A registry answers alike for a package without a latest release and for no package; the release list tells them apart.
+/// Says whether the latest release or the package is missing: a registry answers alike for both, and only the release list
+/// tells them apart.
 async fn release_or_package_missing<R: RegistryApi>(
     client: &ApiClient,
     call: &CallLog<'_>,
@@ -162,16 +163,16 @@ async fn release_or_package_missing<R: RegistryApi>(
     }
 }
 
-/// What a registry has in place of a repository: whether the package is visible without the safety code.
-async fn repository<R: RegistryApi>(
+/// Fetches what stands in for a registry's repository: whether the package is visible without the safety code.
+async fn fetch_repository<R: RegistryApi>(
     client: &ApiClient,
     call: &CallLog<'_>,
     package: &PackageName,
 ) -> Result<FetchedDocument, FetchError> {
-    let private = match find::<R>(client, call, package, RequestKind::AnonymousApi).await {
+    let private = match ensure_exists::<R>(client, call, package, RequestKind::AnonymousApi).await {
         Ok(()) => false,
         Err(FetchError::NotFound(_) | FetchError::Status(401 | 403)) if call.identity().has_credential() => {
-            find::<R>(client, call, package, RequestKind::Api).await?;
+            ensure_exists::<R>(client, call, package, RequestKind::Api).await?;
             true
         }
         Err(error) => return Err(error),
@@ -179,11 +180,11 @@ async fn repository<R: RegistryApi>(
     let name = package.base_name().to_owned();
     let repository =
         Repository { full_name: name, private, default_branch: String::new(), rest: serde_json::Map::new() };
-    pages::changed(&repository, client.new_validators(call, Vec::new()))
+    documents::changed_document(&repository, client.new_validators(call, Vec::new()))
 }
 
 /// Succeeds when the registry has the package, with a latest release or without one.
-async fn find<R: RegistryApi>(
+async fn ensure_exists<R: RegistryApi>(
     client: &ApiClient,
     call: &CallLog<'_>,
     package: &PackageName,

@@ -6,13 +6,14 @@ use std::collections::HashMap;
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use serde_json::{Map, Value};
 
+use super::normalise::take_text;
 use crate::{
     entry::Document,
     package::{CatalogPackage, Release, Releases, semantic},
 };
 
-/// Numbers of this size are milliseconds; smaller ones are seconds.
-const LEAST_MILLISECONDS: i64 = 100_000_000_000;
+/// The least time that is read as milliseconds since 1970; smaller numbers are seconds.
+const MIN_MILLISECONDS: i64 = 100_000_000_000;
 
 /// When releases without a date were first seen: what the stored document says of them, else now.
 pub(super) struct FirstSeenDates {
@@ -21,13 +22,13 @@ pub(super) struct FirstSeenDates {
 }
 
 impl FirstSeenDates {
-    /// With the times of a stored release.
+    /// Takes the date of the stored release.
     pub(super) fn of_release(stored: Option<&Document>) -> Self {
         let release = stored.and_then(|document| serde_json::from_slice::<Release>(&document.body).ok());
         Self::of(release)
     }
 
-    /// With the times of a stored release list.
+    /// Takes the dates of the stored release list.
     pub(super) fn of_list(stored: Option<&Document>) -> Self {
         let list = stored.and_then(|document| serde_json::from_slice::<Releases>(&document.body).ok());
         Self::of(list.unwrap_or_default().releases)
@@ -46,18 +47,18 @@ impl FirstSeenDates {
 /// Normalises one release; `None` without a tag. Everything else that the registry sends stays in `rest`, except the
 /// address of the zip, which may be signed.
 pub(super) fn release(mut rest: Map<String, Value>, first_seen: &FirstSeenDates) -> Option<Release> {
-    let tag_name = text(&mut rest, "tag_name").filter(|tag| !tag.is_empty())?;
+    let tag_name = take_text(&mut rest, "tag_name").filter(|tag| !tag.is_empty())?;
     rest.shift_remove("zipball_url");
-    let created_at = time(&mut rest, "created_at");
-    let published_at = time(&mut rest, "published_at");
+    let created_at = take_time(&mut rest, "created_at");
+    let published_at = take_time(&mut rest, "published_at");
     let prerelease = match rest.shift_remove("prerelease") {
         Some(Value::Bool(prerelease)) => prerelease,
         _ => semantic(&tag_name).is_none_or(|version| !version.pre.is_empty()),
     };
-    let notes = text(&mut rest, "body");
-    let notes = notes.or_else(|| text(&mut rest, "version_body"));
+    let notes = take_text(&mut rest, "body");
+    let notes = notes.or_else(|| take_text(&mut rest, "version_body"));
     Some(Release {
-        name: text(&mut rest, "name"),
+        name: take_text(&mut rest, "name"),
         created_at: created_at.or(published_at).unwrap_or_else(|| first_seen.get(&tag_name)),
         published_at,
         prerelease,
@@ -109,16 +110,8 @@ fn names_of(value: &Value) -> Vec<String> {
     }
 }
 
-/// Removes a text field; null and other types count as absent.
-fn text(from: &mut Map<String, Value>, field: &str) -> Option<String> {
-    match from.shift_remove(field) {
-        Some(Value::String(text)) => Some(text),
-        _ => None,
-    }
-}
-
 /// Removes a time. One without an offset counts as UTC; a number counts the seconds or milliseconds since 1970.
-fn time(from: &mut Map<String, Value>, field: &str) -> Option<Timestamp> {
+fn take_time(from: &mut Map<String, Value>, field: &str) -> Option<Timestamp> {
     match from.shift_remove(field)? {
         Value::String(text) => {
             let without_offset = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok();
@@ -126,7 +119,7 @@ fn time(from: &mut Map<String, Value>, field: &str) -> Option<Timestamp> {
         }
         Value::Number(number) => {
             let number = number.as_i64()?;
-            let is_milliseconds = number >= LEAST_MILLISECONDS;
+            let is_milliseconds = number >= MIN_MILLISECONDS;
             if is_milliseconds { Timestamp::from_millisecond(number).ok() } else { Timestamp::from_second(number).ok() }
         }
         _ => None,

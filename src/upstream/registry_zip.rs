@@ -11,8 +11,8 @@ use super::{
     body::ResponseBody,
     call_log::CallLog,
     client::{ApiClient, ArchiveResponse, OpenedArchive, RequestKind},
+    documents,
     failure::invalid,
-    pages,
     response::ensure_not_html,
 };
 use crate::{
@@ -57,7 +57,7 @@ pub(super) async fn open(
 
 /// Asks whether the zip of a moving version has changed, and drops its body: [`MovingHead`]. An unchanged one costs one
 /// conditional request. Without validators it counts as changed after [`UNVALIDATED_PERIOD`], before which nothing is asked.
-pub(super) async fn head(
+pub(super) async fn fetch_head(
     client: &ApiClient,
     call: &CallLog<'_>,
     urls: Vec<Url>,
@@ -67,22 +67,22 @@ pub(super) async fn head(
     let mut absent = FetchError::NotFound(Missing::Version);
     for url in urls {
         let known = client.applicable_validators(call, stored, &url);
-        let validator = known.and_then(|known| known.pages.first()).filter(|page| pages::has_validator(page));
+        let validator = known.and_then(|known| known.pages.first()).filter(|page| documents::has_validator(page));
         if let Some(known) = known.filter(|known| validator.is_none() && is_recent(known)) {
             return Ok(FetchedDocument::NotModified { validators: known.clone() });
         }
         let checked = match client.probe_archive(call, url.clone(), validator).await {
             Ok(ArchiveResponse::NotModified) => {
-                return Ok(FetchedDocument::NotModified { validators: pages::renewed(known) });
+                return Ok(FetchedDocument::NotModified { validators: documents::renewed_validators(known) });
             }
             Ok(ArchiveResponse::Opened(opened)) => ensure_zip(opened, refusal).await,
             Err(error) => Err(error),
         };
         match checked {
             Ok(zip) => {
-                let page = pages::page_validator(&url, zip.body.headers(), 1, None);
+                let page = documents::page_validator(&url, zip.body.headers(), 1, None);
                 let validators = client.new_validators(call, vec![page]);
-                return pages::changed(&MovingHead { revision: revision(zip.body.headers()) }, validators);
+                return documents::changed_document(&MovingHead { revision: revision(zip.body.headers()) }, validators);
             }
             Err(error @ FetchError::NotFound(_)) => absent = error,
             Err(error) => return Err(error),

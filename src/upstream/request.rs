@@ -17,7 +17,7 @@ use crate::{
 pub(super) enum RequestKind {
     /// The API: with the credential.
     Api,
-    /// The API, as a stranger sees it: without the credential.
+    /// The API, for what is public: without the credential.
     AnonymousApi,
     /// Web pages and archive hosts, which have their own limits: never with the credential.
     Archive,

@@ -52,22 +52,22 @@ pub(super) fn mirror_remarks(headers: &HeaderMap, remark: &str) -> bool {
     headers.get_all("cache-status").iter().any(remarks)
 }
 
-/// Whether an API is that of a mirror like this one.
-pub(super) struct MirrorSign {
-    /// Its last response was, or there was none yet.
+/// Tells from the responses of an API whether it is that of a mirror like this one.
+pub(super) struct MirrorDetector {
+    /// The last response was a mirror's, or there was none yet.
     may_be: AtomicBool,
-    /// Its last response was.
+    /// The last response was a mirror's.
     is: AtomicBool,
 }
 
-impl MirrorSign {
-    /// For an API that has not answered yet. One of the default upstreams is no mirror.
+impl MirrorDetector {
+    /// Begins for an API that has not answered yet. The APIs of the default upstreams are no mirrors.
     pub(super) fn new(api: &BaseUrl) -> Self {
         let is_default = super::defaults().values().any(|config| config.api == *api);
         Self { may_be: AtomicBool::new(!is_default), is: AtomicBool::new(false) }
     }
 
-    /// Notes a response of the API.
+    /// Records a response of the API.
     pub(super) fn note(&self, headers: &HeaderMap) {
         let is_mirror = is_of_mirror(headers);
         self.may_be.store(is_mirror, Ordering::Relaxed);

@@ -13,7 +13,7 @@ use super::{
     call_log::CallLog,
     client::{ApiClient, DocumentRequest, RequestKind},
     config::SIMPLE_PROVIDER,
-    credentials,
+    credentials, documents,
     envelope::{self, EnvelopeValue},
     error_class::{self, ErrorClass, ErrorResponse},
     failure::invalid,
@@ -55,10 +55,10 @@ impl RegistryApi for Simple {
         let ask = SimpleAsk { segments: &["releases"], kind: RequestKind::Api, missing: Missing::Package };
         let first_seen = FirstSeenDates::of_list(stored);
         let parse = |json: &[u8]| {
-            let list = releases(client, call, json, &first_seen)?;
+            let list = parse_releases(client, call, json, &first_seen)?;
             if list.releases.is_empty() { Err(FetchError::NotFound(Missing::Package)) } else { Ok(list) }
         };
-        document(client, call, package, ask, stored, parse).await
+        fetch_document(client, call, package, ask, stored, parse).await
     }
 
     async fn has_releases(
@@ -69,8 +69,8 @@ impl RegistryApi for Simple {
     ) -> Result<bool, FetchError> {
         let ask = SimpleAsk { segments: &["releases"], kind, missing: Missing::Package };
         let first_seen = FirstSeenDates::of_list(None);
-        let parse = |json: &[u8]| Ok(!releases(client, call, json, &first_seen)?.releases.is_empty());
-        match document(client, call, package, ask, None, parse).await? {
+        let parse = |json: &[u8]| Ok(!parse_releases(client, call, json, &first_seen)?.releases.is_empty());
+        match fetch_document(client, call, package, ask, None, parse).await? {
             FetchedDocument::Changed { body, .. } => Ok(serde_json::from_slice(&body).unwrap_or(false)),
             FetchedDocument::NotModified { .. } => Err(invalid("304 to an unconditional request")),
         }
@@ -85,16 +85,16 @@ impl RegistryApi for Simple {
     ) -> Result<FetchedDocument, FetchError> {
         let ask = SimpleAsk { segments: &["releases", "latest"], kind, missing: Missing::Release };
         let first_seen = FirstSeenDates::of_release(stored);
-        let parse = |json: &[u8]| match value(json, Missing::Release, |_| Some(()))? {
+        let parse = |json: &[u8]| match read_envelope(json, Missing::Release, |_| Some(()))? {
             EnvelopeValue::Object(release) => {
                 registry_release::release(release, &first_seen).ok_or_else(|| invalid("not a release"))
             }
             _ => Err(invalid("not a release")),
         };
-        document(client, call, package, ask, stored, parse).await
+        fetch_document(client, call, package, ask, stored, parse).await
     }
 
-    /// From the list: one release has no address of its own.
+    /// Takes the release from the list: one release has no address of its own.
     async fn release(
         client: &ApiClient,
         call: &CallLog<'_>,
@@ -105,11 +105,11 @@ impl RegistryApi for Simple {
         let ask = SimpleAsk { segments: &["releases"], kind: RequestKind::Api, missing: Missing::Version };
         let first_seen = FirstSeenDates::of_release(stored);
         let parse = |json: &[u8]| -> Result<Release, FetchError> {
-            let list = releases(client, call, json, &first_seen)?;
+            let list = parse_releases(client, call, json, &first_seen)?;
             let found = list.releases.into_iter().find(|release| release.tag_name == version);
             found.ok_or(FetchError::NotFound(Missing::Version))
         };
-        document(client, call, package, ask, stored, parse).await
+        fetch_document(client, call, package, ask, stored, parse).await
     }
 
     fn zip_urls(client: &ApiClient, package: &PackageName, version: &str) -> Vec<Url> {
@@ -117,7 +117,7 @@ impl RegistryApi for Simple {
     }
 
     fn refusal(json: &[u8]) -> FetchError {
-        match value(json, Missing::Version, |_| Some(())) {
+        match read_envelope(json, Missing::Version, |_| Some(())) {
             Err(error @ FetchError::NotFound(_)) => error,
             _ => invalid("JSON instead of a zip"),
         }
@@ -134,7 +134,7 @@ struct SimpleAsk<'a> {
 }
 
 /// Fetches a document from the first address of the package that has it.
-async fn document<T: Serialize>(
+async fn fetch_document<T: Serialize>(
     client: &ApiClient,
     call: &CallLog<'_>,
     package: &PackageName,
@@ -145,7 +145,7 @@ async fn document<T: Serialize>(
     let mut absent = FetchError::NotFound(ask.missing);
     for url in package_urls(client, package, ask.segments) {
         let request = DocumentRequest { kind: ask.kind, ..DocumentRequest::new(&url, ask.missing) };
-        match pages::single(client, call, request, stored, &parse).await {
+        match documents::fetch_single(client, call, request, stored, &parse).await {
             Err(error @ FetchError::NotFound(_)) => absent = error,
             other => return other,
         }
@@ -153,14 +153,14 @@ async fn document<T: Serialize>(
     Err(absent)
 }
 
-/// The releases of a package, every version in one response.
-fn releases(
+/// Parses the releases of a package: one response has every version.
+fn parse_releases(
     client: &ApiClient,
     call: &CallLog<'_>,
     json: &[u8],
     first_seen: &FirstSeenDates,
 ) -> Result<Releases, FetchError> {
-    match value(json, Missing::Package, |row| registry_release::release(row, first_seen))? {
+    match read_envelope(json, Missing::Package, |row| registry_release::release(row, first_seen))? {
         EnvelopeValue::Array { read, broken } if broken > 0 && read.is_empty() => {
             Err(invalid("a list without one valid release"))
         }
@@ -174,11 +174,11 @@ fn releases(
     }
 }
 
-/// The value in an envelope.
+/// Reads the value in an envelope.
 ///
 /// # Errors
 /// `NotFound(missing)` for the code of an absence; `Invalid` for any other error, whose text is not repeated.
-fn value<T>(
+fn read_envelope<T>(
     json: &[u8],
     missing: Missing,
     element: impl Fn(Map<String, Value>) -> Option<T>,
@@ -204,7 +204,7 @@ fn value<T>(
 
 fn classify(response: ErrorResponse<'_>, now: Timestamp) -> ErrorClass {
     let is_absence = |text: &[u8]| {
-        let value = value(text, Missing::Package, |_| Some(()));
+        let value = read_envelope(text, Missing::Package, |_| Some(()));
         matches!(value, Err(FetchError::NotFound(_)))
     };
     error_class::registry(response, now, is_absence)

@@ -9,7 +9,7 @@ use url::Url;
 use super::{
     call_log::CallLog,
     client::ApiClient,
-    json_repair, normalise,
+    documents, json_repair, normalise,
     pages::{self, ListItem, PagedList, Paging},
 };
 use crate::{
@@ -54,14 +54,14 @@ pub(super) fn named_commit<T>(json: &[u8], make: impl FnOnce(String, Option<Stri
 }
 
 /// Fetches the list of tags. A tag that the stored list has keeps the time at which it was first seen.
-pub(super) async fn tags(
+pub(super) async fn fetch_list(
     client: &ApiClient,
     call: &CallLog<'_>,
     first: &Url,
     paging: Paging,
     stored: Option<&Document>,
 ) -> Result<FetchedDocument, FetchError> {
-    match pages::list::<RepositoryTags>(client, call, first, paging, stored).await? {
+    match pages::fetch_list::<RepositoryTags>(client, call, first, paging, stored).await? {
         FetchedDocument::Changed { body, validators } => {
             let parse = |body: &[u8]| serde_json::from_slice::<RepositoryTags>(body).unwrap_or_default();
             let mut list = parse(&body);
@@ -71,7 +71,7 @@ pub(super) async fn tags(
             for tag in &mut list.tags {
                 tag.first_seen = first_seen.get(&tag.name).copied().unwrap_or(tag.first_seen);
             }
-            pages::changed(&list, validators)
+            documents::changed_document(&list, validators)
         }
         unchanged => Ok(unchanged),
     }

@@ -13,7 +13,7 @@ use super::{
     body::SizeMeter,
     call_log::CallLog,
     client::{ApiClient, DocumentRequest, DocumentResponse, RequestKind},
-    credentials,
+    credentials, documents,
     envelope::{self, EnvelopeValue},
     error_class::{self, ErrorClass, ErrorResponse},
     failure::invalid,
@@ -29,7 +29,7 @@ use crate::{
 
 /// The error text for a package or a version that does not exist. Any other text is trouble.
 const MISSING: &str = "未找到指定资源";
-/// Most pages of a release list. Their length is not known.
+/// Most pages of a release list. How many releases a page has is not known.
 const MAX_LIST_PAGES: usize = 100;
 
 /// The v3 registry.
@@ -48,8 +48,8 @@ impl RegistryApi for V3 {
 
     const RELEASE_LOOKUP: ReleaseLookup = ReleaseLookup::ByTag;
 
-    /// Walks the pages until an empty or a repeated one. An unchanged first page renews the whole list, unless the last
-    /// walk was too long ago: what is published stands on the first page.
+    /// Fetches pages until an empty or a repeated one. An unchanged first page renews the whole list, unless all pages were
+    /// last fetched too long ago: a new release is on the first page.
     async fn releases(
         client: &ApiClient,
         call: &CallLog<'_>,
@@ -57,9 +57,10 @@ impl RegistryApi for V3 {
         stored: Option<&Document>,
     ) -> Result<FetchedDocument, FetchError> {
         let first = page_url(client, package, 1);
-        let known =
-            client.applicable_validators(call, stored, &first).filter(|known| pages::walked_recently(known, client));
-        let validator = known.and_then(|known| known.pages.first()).filter(|page| pages::has_validator(page));
+        let known = client
+            .applicable_validators(call, stored, &first)
+            .filter(|known| pages::is_recently_fetched(known, client));
+        let validator = known.and_then(|known| known.pages.first()).filter(|page| documents::has_validator(page));
         let first_seen = FirstSeenDates::of_list(stored);
         let mut meter = client.meter();
         let mut list = Releases { truncated: true, ..Releases::default() };
@@ -69,7 +70,7 @@ impl RegistryApi for V3 {
             let url = page_url(client, package, number);
             let request = DocumentRequest::new(&url, Missing::Package);
             let validator = validator.filter(|_| number == 1);
-            let page = match read_page(client, call, request, validator, &mut meter, &first_seen).await {
+            let page = match fetch_page(client, call, request, validator, &mut meter, &first_seen).await {
                 Ok(FetchedPage::Changed(page)) => page,
                 Ok(FetchedPage::NotModified) => {
                     return Ok(FetchedDocument::NotModified { validators: known.cloned().unwrap_or_default() });
@@ -81,7 +82,7 @@ impl RegistryApi for V3 {
                 validators.push(page.validator);
             }
             let before = list.releases.len();
-            // A release published during the walk moves an earlier one to the next page.
+            // A release that is published between two pages moves an earlier one to the next page.
             list.releases.extend(page.releases.into_iter().filter(|release| tags.insert(release.tag_name.clone())));
             if list.releases.len() == before {
                 list.truncated = false;
@@ -94,7 +95,7 @@ impl RegistryApi for V3 {
         if list.releases.is_empty() {
             ensure_exists(client, call, package).await?;
         }
-        pages::changed(&list, client.new_validators(call, validators))
+        documents::changed_document(&list, client.new_validators(call, validators))
     }
 
     async fn has_releases(
@@ -107,7 +108,7 @@ impl RegistryApi for V3 {
         let request = DocumentRequest { kind, ..DocumentRequest::new(&url, Missing::Package) };
         let first_seen = FirstSeenDates::of_list(None);
         let mut meter = client.meter();
-        match read_page(client, call, request, None, &mut meter, &first_seen).await? {
+        match fetch_page(client, call, request, None, &mut meter, &first_seen).await? {
             FetchedPage::Changed(page) => Ok(!page.releases.is_empty()),
             FetchedPage::NotModified => Err(invalid("304 to an unconditional request")),
         }
@@ -122,7 +123,7 @@ impl RegistryApi for V3 {
     ) -> Result<FetchedDocument, FetchError> {
         let url = package_url(client, package, &["release", "latest"]);
         let request = DocumentRequest { kind, ..DocumentRequest::new(&url, Missing::Release) };
-        release(client, call, request, stored).await
+        fetch_release(client, call, request, stored).await
     }
 
     async fn release(
@@ -133,16 +134,16 @@ impl RegistryApi for V3 {
         stored: Option<&Document>,
     ) -> Result<FetchedDocument, FetchError> {
         let url = package_url(client, package, &["release", "tags", version]);
-        release(client, call, DocumentRequest::new(&url, Missing::Version), stored).await
+        fetch_release(client, call, DocumentRequest::new(&url, Missing::Version), stored).await
     }
 
-    /// Built here: the `zipball_url` of a release is never followed.
+    /// Builds the address: the `zipball_url` of a release is never followed.
     fn zip_urls(client: &ApiClient, package: &PackageName, version: &str) -> Vec<Url> {
         vec![package_url(client, package, &["zipball", version])]
     }
 
     fn refusal(json: &[u8]) -> FetchError {
-        match value(json, Missing::Version, |_| Some(())) {
+        match read_envelope(json, Missing::Version, |_| Some(())) {
             Err(error @ FetchError::NotFound(_)) => error,
             _ => invalid("JSON instead of a zip"),
         }
@@ -153,19 +154,19 @@ impl RegistryApi for V3 {
         url.query_pairs_mut().append_pair("page", "-1");
         let request =
             DocumentRequest { kind: RequestKind::AnonymousApi, ..DocumentRequest::new(&url, Missing::Package) };
-        let DocumentResponse::Body(body) = client.document(call, request, None).await? else {
+        let DocumentResponse::Body(body) = client.request_document(call, request, None).await? else {
             return Err(invalid("304 to an unconditional request"));
         };
         let mut meter = client.meter();
         let json = body.read_all(&mut meter).await?;
-        match value(&json, Missing::Package, |row| registry_release::catalog_package(&row))? {
+        match read_envelope(&json, Missing::Package, |row| registry_release::catalog_package(&row))? {
             EnvelopeValue::Array { read, broken } if broken == 0 || !read.is_empty() => Ok(read),
             _ => Err(invalid("not a list of packages")),
         }
     }
 }
 
-/// One page of a release list, as far as it was fetched.
+/// The answer to the request for one page of a release list.
 enum FetchedPage {
     NotModified,
     Changed(ListPage),
@@ -178,7 +179,8 @@ struct ListPage {
     validator: PageValidator,
 }
 
-async fn read_page(
+/// Fetches one page of a release list.
+async fn fetch_page(
     client: &ApiClient,
     call: &CallLog<'_>,
     request: DocumentRequest<'_>,
@@ -186,13 +188,13 @@ async fn read_page(
     meter: &mut SizeMeter,
     first_seen: &FirstSeenDates,
 ) -> Result<FetchedPage, FetchError> {
-    let body = match client.document(call, request, validator).await? {
+    let body = match client.request_document(call, request, validator).await? {
         DocumentResponse::NotModified => return Ok(FetchedPage::NotModified),
         DocumentResponse::Body(body) => body,
     };
-    let validator = pages::page_validator(request.url, body.headers(), 0, None);
+    let validator = documents::page_validator(request.url, body.headers(), 0, None);
     let json = body.read_all(meter).await?;
-    match value(&json, request.missing, |row| registry_release::release(row, first_seen))? {
+    match read_envelope(&json, request.missing, |row| registry_release::release(row, first_seen))? {
         EnvelopeValue::Array { read, broken } if broken > 0 && read.is_empty() => {
             Err(invalid("a list without one valid release"))
         }
@@ -209,7 +211,10 @@ async fn read_page(
     }
 }
 
-/// Tells a package without releases from no package: for both the list may be empty.
+/// Checks, after an empty release list, that the package exists: its list may be empty, too.
+///
+/// # Errors
+/// `NotFound(Missing::Package)` without a latest release.
 async fn ensure_exists(client: &ApiClient, call: &CallLog<'_>, package: &PackageName) -> Result<(), FetchError> {
     match V3::latest(client, call, package, RequestKind::Api, None).await {
         Ok(_) => Ok(()),
@@ -218,27 +223,28 @@ async fn ensure_exists(client: &ApiClient, call: &CallLog<'_>, package: &Package
     }
 }
 
-async fn release(
+/// Fetches one release.
+async fn fetch_release(
     client: &ApiClient,
     call: &CallLog<'_>,
     request: DocumentRequest<'_>,
     stored: Option<&Document>,
 ) -> Result<FetchedDocument, FetchError> {
-    let parse = |json: &[u8]| match value(json, request.missing, |_| Some(()))? {
+    let parse = |json: &[u8]| match read_envelope(json, request.missing, |_| Some(()))? {
         EnvelopeValue::Object(release) => {
             let first_seen = FirstSeenDates::of_release(stored);
             registry_release::release(release, &first_seen).ok_or_else(|| invalid("not a release"))
         }
         _ => Err(invalid("not a release")),
     };
-    pages::single(client, call, request, stored, parse).await
+    documents::fetch_single(client, call, request, stored, parse).await
 }
 
-/// The value in an envelope.
+/// Reads the value in an envelope.
 ///
 /// # Errors
 /// `NotFound(missing)` for the text of an absence; `Invalid` for any other text, which is not repeated.
-fn value<T>(
+fn read_envelope<T>(
     json: &[u8],
     missing: Missing,
     element: impl Fn(Map<String, Value>) -> Option<T>,
@@ -252,7 +258,7 @@ fn value<T>(
 
 fn classify(response: ErrorResponse<'_>, now: Timestamp) -> ErrorClass {
     let is_absence = |text: &[u8]| {
-        let value = value(text, Missing::Package, |_| Some(()));
+        let value = read_envelope(text, Missing::Package, |_| Some(()));
         matches!(value, Err(FetchError::NotFound(_)))
     };
     error_class::registry(response, now, is_absence)

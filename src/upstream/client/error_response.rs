@@ -1,4 +1,4 @@
-//! What an error response of the upstream means.
+//! Turns error responses of the upstream into a [`FetchError`].
 
 use http::StatusCode;
 use jiff::Timestamp;
@@ -18,8 +18,10 @@ use crate::{
 };
 
 impl ApiClient {
-    /// The error that a response means which is neither a success nor a redirect to follow.
-    pub(super) async fn error_of(
+    /// The error of a response that is neither a success nor a redirect to follow. An absence is `NotFound(missing)`.
+    ///
+    /// Records what the response says of the quota and of the credential.
+    pub(super) async fn error_of_response(
         &self,
         call: &CallLog<'_>,
         response: reqwest::Response,

@@ -49,9 +49,9 @@ impl CredentialPool {
         let owner = package.and_then(PackageName::owner);
         let seen_by = package.and_then(|package| self.seen_by(package));
         let credentials = self.credentials();
-        // What is about no package is asked as a stranger.
+        // A call about no package is made without a credential.
         let mut slots: Vec<usize> = if package.is_some() { (0..credentials.len()).collect() } else { Vec::new() };
-        // Stable: else the order of the configuration.
+        // The sort is stable: equal credentials keep the order of the configuration.
         slots.sort_by_key(|&slot| {
             let credential = &credentials[slot];
             let limiter = credential.limiter(owner);

@@ -101,7 +101,7 @@ impl Credential {
         rows
     }
 
-    /// Puts the credential out of use, and says so once.
+    /// Puts the credential out of use, and logs that once.
     pub(super) fn note_refused(&self, upstream: &str, owner: Option<&str>, reason: RefusalReason, status: u16) {
         if self.refusals.record(owner, reason, status) == RefusalNews::New {
             let credential = self.label.as_str();

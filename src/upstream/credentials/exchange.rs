@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use jiff::{Timestamp, fmt::rfc2822};
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::timeout;
 use url::Url;
@@ -34,7 +34,7 @@ pub(in crate::upstream) struct CredentialExchange {
     pub(in crate::upstream) urls: ApiUrls,
     pub(in crate::upstream) profile: &'static ApiProfile,
     pub(in crate::upstream) via: HeaderValue,
-    /// For one request with its answer.
+    /// Time limit of one request with its answer.
     pub(in crate::upstream) deadline: Duration,
 }
 
@@ -118,7 +118,6 @@ impl ExchangeAnswer {
 
     /// The upstream's time.
     pub(super) fn date(&self) -> Option<Timestamp> {
-        let text = self.headers.get(header::DATE)?.to_str().ok()?;
-        rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
+        error_class::date(&self.headers)
     }
 }

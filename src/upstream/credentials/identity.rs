@@ -1,4 +1,4 @@
-//! Who makes the requests of a call.
+//! The identity of a call's requests: a credential, or none.
 
 use std::sync::{
     Arc,
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::upstream::{error_class::ErrorResponse, gate::RateLimiter};
 
-/// Who makes the requests of a call. Cheap to clone.
+/// The identity of a call's requests: a credential, or none. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::upstream) enum Identity {
     /// No credential is sent.
@@ -88,7 +88,7 @@ impl Identity {
             // A token of an App may have ended or been revoked before its time: the App gets a new one.
             (CredentialForm::App(app), Some(owner)) if unauthorized => {
                 if !app.forget_token(owner, &active.auth) {
-                    // Another request has seen that too: this one only needs the new token.
+                    // Another request has replaced the token already: this one only needs the new token.
                     active.ask_again.store(true, Ordering::Relaxed);
                     return;
                 }
@@ -103,7 +103,7 @@ impl Identity {
         credential.note_refused(upstream, active.owner.as_deref(), reason, response.status.as_u16());
     }
 
-    /// True while no request may be made as this.
+    /// True while no request may be made with this identity: it is refused, or its quota is paused.
     pub(super) fn is_unusable(&self) -> bool {
         let refused = match self {
             Self::Anonymous(_) => false,

@@ -14,19 +14,19 @@ use super::{
 };
 use crate::{origin::FetchError, upstream::error_class::number};
 
-/// Longest name of the upstream that is repeated, in characters.
-const MAX_NAME: usize = 60;
-/// Most installations and permissions that are told.
-const MAX_LISTED: usize = 20;
+/// Longest name that is copied from an answer into a report, in bytes.
+const MAX_REPORTED_NAME_BYTES: usize = 60;
+/// Most scopes, installations, and permissions of one, in a report.
+const MAX_REPORTED_ITEMS: usize = 20;
 
-/// Where an upstream tells what a credential may do.
+/// The address at which an upstream says what a credential may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::upstream) enum Introspection {
     /// `/rate_limit` for tokens, `/app` for Apps.
     Github,
     /// `/user`.
     Gitee,
-    /// Nowhere.
+    /// There is none.
     Nowhere,
 }
 
@@ -91,7 +91,7 @@ impl CredentialPool {
         }
         let installations = answer.json()?;
         let installations = installations.as_array().map(Vec::as_slice).unwrap_or_default();
-        let installations = installations.iter().take(MAX_LISTED).filter_map(installation).collect();
+        let installations = installations.iter().take(MAX_REPORTED_ITEMS).filter_map(installation).collect();
         Ok(CredentialOutcome::Accepted(CredentialGrant {
             account,
             installations: Some(installations),
@@ -112,14 +112,15 @@ fn installation(json: &Value) -> Option<InstallationGrant> {
     let account = json.pointer("/account/login").and_then(name)?;
     let permissions = json.get("permissions").and_then(Value::as_object);
     let permission = |(what, access): (&String, &Value)| Some(format!("{}: {}", word(what)?, name(access)?));
-    let permissions = permissions.into_iter().flatten().take(MAX_LISTED).filter_map(permission).collect();
+    let permissions = permissions.into_iter().flatten().take(MAX_REPORTED_ITEMS).filter_map(permission).collect();
     Some(InstallationGrant { account, permissions })
 }
 
-/// A name of the upstream that may be repeated: nothing in it can be taken for other text, or controls a terminal.
+/// A name from an answer that a report may repeat; `None` for one with other characters than those of names, which could
+/// control a terminal.
 fn word(text: &str) -> Option<String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':' | '.' | '[' | ']');
-    let valid = !text.is_empty() && text.len() <= MAX_NAME && text.chars().all(allowed);
+    let valid = !text.is_empty() && text.len() <= MAX_REPORTED_NAME_BYTES && text.chars().all(allowed);
     valid.then(|| text.to_owned())
 }
 
@@ -130,7 +131,7 @@ fn name(json: &Value) -> Option<String> {
 /// The scopes of a classic token. Other kinds come without the header.
 fn scopes(headers: &HeaderMap) -> Option<Vec<String>> {
     let text = headers.get("x-oauth-scopes")?.to_str().ok()?;
-    Some(text.split(',').filter_map(|scope| word(scope.trim())).take(MAX_LISTED).collect())
+    Some(text.split(',').filter_map(|scope| word(scope.trim())).take(MAX_REPORTED_ITEMS).collect())
 }
 
 /// GitHub writes `2026-08-01 10:00:00 UTC`, or an offset in place of the name.
@@ -175,7 +176,7 @@ mod tests {
         assert_eq!(scopes(&headers(&[("x-oauth-scopes", "")])), Some(vec![]));
         assert_eq!(scopes(&headers(&[])), None);
         assert_eq!(word("\u{1b}[2J"), None);
-        assert_eq!(word(&"a".repeat(MAX_NAME + 1)), None);
+        assert_eq!(word(&"a".repeat(MAX_REPORTED_NAME_BYTES + 1)), None);
         let json =
             serde_json::json!({"account": {"login": "acme"}, "permissions": {"contents": "read", "a b": "read"}});
         let got = installation(&json).expect("an installation");

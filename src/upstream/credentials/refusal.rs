@@ -14,7 +14,7 @@ use crate::upstream::error_class::ErrorResponse;
 pub enum RefusalReason {
     /// Unknown, revoked or malformed.
     BadCredential,
-    /// Its time is over.
+    /// It has expired.
     Expired,
     /// It is not authorised for the owner's single sign-on.
     SingleSignOn,

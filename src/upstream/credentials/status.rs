@@ -1,4 +1,4 @@
-//! What is told of credentials: their state, and what each may do. Never a secret, and no text of the upstream but names
+//! Reports about credentials: their state, and what each may do. They have no secret, and of the upstream's text only names
 //! of a narrow alphabet.
 
 use std::fmt::{self, Write as _};
@@ -37,14 +37,14 @@ pub enum CredentialOutcome {
     Refused(RefusalReason),
     /// There was no usable answer.
     Unanswered(FetchError),
-    /// The upstream has no address that tells.
+    /// The upstream has no address for it.
     NotCheckable,
 }
 
-/// What an accepted credential may do, as far as the upstream tells.
+/// What an accepted credential may do, as far as the upstream says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CredentialGrant {
-    /// Whose it is.
+    /// The account that it belongs to; for a GitHub App, the App's name.
     pub account: Option<String>,
     /// The scopes of a classic token. `None` for other kinds, which have none.
     pub scopes: Option<Vec<String>>,

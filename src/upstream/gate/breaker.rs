@@ -15,7 +15,7 @@ use crate::{observe::UpstreamMetrics, origin::FetchError};
 const MAX_FAILURES: u32 = 5;
 /// The first pause; doubled after each probe that fails.
 const FIRST_OPEN_PERIOD: Duration = Duration::from_secs(5);
-/// The longest pause without a word of the host.
+/// The longest pause, unless the host states one.
 const MAX_OPEN_PERIOD: Duration = Duration::from_secs(60);
 /// The longest pause that a host can ask for with `Retry-After`.
 const MAX_STATED_PERIOD: Duration = Duration::from_secs(600);
@@ -95,7 +95,7 @@ impl Breaker {
         Some((pause.cause.clone(), pause.until.saturating_duration_since(Instant::now())))
     }
 
-    /// True while it has nothing to remember.
+    /// True while it is closed and has counted no failure.
     pub(super) fn is_idle(&self) -> bool {
         let state = self.0.lock();
         state.failures == 0 && state.pause.is_none()

@@ -19,23 +19,23 @@ const MAX_WAITING: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Places(Mutex<PlacesState>);
 
-/// Whether one client may hold every place while it is alone.
+/// Which clients may take the last free place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LastPlace {
-    /// Places are held for a moment.
+    /// Every client, for places that are held for a moment.
     ForAnyone,
-    /// Places are held for long: the last one is for a client with less than half of them. Two places or one are shared as
-    /// they are asked for.
+    /// Only a client with less than half of the places, for places that are held for long. Of fewer than
+    /// [`MIN_PLACES_TO_KEEP_LAST`] places, every client.
     ForOthers,
 }
 
-/// Fewest places of which the last one is kept.
-const LEAST_KEPT_PLACES: usize = 3;
+/// Fewest places of which the last one is kept for other clients.
+const MIN_PLACES_TO_KEEP_LAST: usize = 3;
 
 #[derive(Debug)]
 struct PlacesState {
     free: usize,
-    /// A client with this many places does not get the last one.
+    /// A client with this many places does not get the last free one.
     half: usize,
     /// Places held, by client; no entry is zero.
     held: HashMap<ClientId, usize>,
@@ -59,7 +59,7 @@ pub(in crate::upstream) struct Place {
 
 impl Places {
     pub(super) fn new(places: usize, last: LastPlace) -> Arc<Self> {
-        let keeps_last = last == LastPlace::ForOthers && places >= LEAST_KEPT_PLACES;
+        let keeps_last = last == LastPlace::ForOthers && places >= MIN_PLACES_TO_KEEP_LAST;
         let half = if keeps_last { places.div_ceil(2) } else { usize::MAX };
         Arc::new(Self(Mutex::new(PlacesState { free: places, half, held: HashMap::new(), waiting: Vec::new() })))
     }
@@ -100,7 +100,7 @@ impl Places {
             *state.held.entry(client).or_default() += 1;
             match grant.send(Place { places: Some(self.clone()), client }) {
                 Ok(()) => {}
-                // It has given up. Its place must not come back through `Drop`: the lock is held.
+                // The request was given up. Its place must not come back through `Drop`: the lock is held.
                 Err(mut place) => {
                     place.places = None;
                     state.release(client);

@@ -1,4 +1,4 @@
-//! When a request was last turned away for want of a place.
+//! When a request was last refused because no place was free.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ struct ShortageState {
 }
 
 impl Shortage {
-    /// Records that a request is turned away; true when that is to be logged.
+    /// Records that a request is refused for want of a place; true when that is to be logged.
     pub(super) fn note(&self) -> bool {
         let now = Instant::now();
         let mut state = self.0.lock();
@@ -33,7 +33,7 @@ impl Shortage {
         is_due
     }
 
-    /// True while a request was turned away recently.
+    /// True if a request was refused within the last [`REPORTED_FOR`].
     pub(super) fn is_recent(&self) -> bool {
         self.0.lock().last.is_some_and(|last| last.elapsed() < REPORTED_FOR)
     }

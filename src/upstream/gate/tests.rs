@@ -24,13 +24,13 @@ fn api() -> Url {
 #[tokio::test(start_paused = true)]
 async fn nothing_waits_for_a_place_beyond_the_deadline_and_the_shortage_is_reported_for_a_minute() {
     let gate = gate(1);
-    let held = gate.place(PlaceKind::Download, client(1)).await.expect("a place");
+    let held = gate.take_place(PlaceKind::Download, client(1)).await.expect("a place");
     let started = tokio::time::Instant::now();
-    let busy = gate.place(PlaceKind::Download, client(2)).await.expect_err("no place");
+    let busy = gate.take_place(PlaceKind::Download, client(2)).await.expect_err("no place");
     assert_eq!(busy, FetchError::Busy { retry_after: Duration::from_secs(10) });
     assert_eq!(started.elapsed(), Duration::from_secs(10));
     assert_eq!(gate.status().short_of, [PlaceKind::Download]);
-    assert!(gate.place(PlaceKind::Document, client(2)).await.is_ok(), "documents have places of their own");
+    assert!(gate.take_place(PlaceKind::Document, client(2)).await.is_ok(), "documents have places of their own");
     drop(held);
     tokio::time::advance(Duration::from_secs(61)).await;
     assert_eq!(gate.status(), GateStatus::default());
@@ -43,7 +43,7 @@ async fn an_open_breaker_refuses_at_once_and_the_breakers_of_other_hosts_stay_cl
     for _ in 0..5 {
         gate.attempt(&api(), IsApi::Yes).expect("closed").failed(&cause, None);
     }
-    let refused = gate.place(PlaceKind::Document, client(1)).await.expect_err("open");
+    let refused = gate.take_place(PlaceKind::Document, client(1)).await.expect_err("open");
     assert!(matches!(refused, FetchError::CoolingDown { .. }), "{refused:?}");
     let storage = Url::parse("https://storage.forge.test/x").expect("a URL");
     assert!(gate.attempt(&storage, IsApi::No).is_ok());

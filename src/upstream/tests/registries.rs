@@ -212,7 +212,7 @@ async fn a_package_is_private_when_only_the_code_can_see_it() {
     let upstream = with_token(&config(UpstreamKind::V3, &format!("{}/v3", server.base())));
     let got: Repository = get(&upstream, DocumentAsk::Repository).await.expect("a package");
     assert!(!got.private);
-    assert!(server.seen().len() == 1 && !is_signed(&server.seen()[0]), "seen as a stranger sees it");
+    assert!(server.seen().len() == 1 && !is_signed(&server.seen()[0]), "what is public is asked without the code");
 }
 
 #[tokio::test]
