@@ -16,6 +16,7 @@ use crate::{
     app::OpenError,
     config::{ConfigError, Environment, Flag, Loaded},
     server::{InheritError, StartError, tls::TlsError},
+    value::io_reason::without_error_number,
 };
 
 mod admin_args;
@@ -258,9 +259,7 @@ fn escape_terminal_lines(text: &str) -> String {
 fn error_line(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
-        // The system's error number says nothing that its text does not.
-        let text = cause.to_string();
-        parts.push(text.split(" (os error ").next().unwrap_or(&text).to_owned());
+        parts.push(without_error_number(&cause.to_string()).to_owned());
         // The messages of these errors include their causes.
         if cause.is::<ConfigError>() || cause.is::<StartError>() {
             break;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     access,
     cache::policy::{ArchiveConfig, DocumentConfig, UpstreamMode},
-    dialect::{self, NamedUpstream, Names, NamesError, RouteConfig},
+    dialect::{self, NamedUpstream, Names, NamesError, OfficialRoutes, RouteConfig},
     hosted, observe,
     peer::ClientLimits,
     registry, server, shared, storage, upstream,
@@ -116,7 +116,7 @@ impl Config {
     /// # Errors
     /// The first name that cannot be used.
     pub fn names(&self) -> Result<Names, NamesError> {
-        let names = Names::new(&self.names, &self.routes, self.named_upstreams(), self.uses_official_names())?;
+        let names = Names::new(&self.names, &self.routes, self.named_upstreams(), self.official_routes())?;
         names.with_hosting(&self.host)
     }
 
@@ -132,10 +132,11 @@ impl Config {
         self.upstreams.iter().map(named).chain(hosted).collect()
     }
 
-    /// Whether plain names come from the official registry where nothing else decides: `names.official`, else unless the
-    /// operator has named sources or packages of their own.
-    pub fn uses_official_names(&self) -> bool {
-        self.names.official.unwrap_or(self.names.default_owner.is_none() && self.packages.allow.is_empty())
+    /// Whether plain names come from the official registries where nothing else decides: as `names.official` says, else
+    /// unless `names.default_owner` or `packages.allow` is set.
+    fn official_routes(&self) -> OfficialRoutes {
+        let is_open = self.names.default_owner.is_none() && self.packages.allow.is_empty();
+        if self.names.official.unwrap_or(is_open) { OfficialRoutes::On } else { OfficialRoutes::Off }
     }
 }
 

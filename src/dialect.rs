@@ -52,11 +52,10 @@ pub use client_setup::{ClientSetup, client_setups};
 pub use example_target::{ExampleTarget, ExampleTargetError};
 pub use github::ApiRoot;
 pub(crate) use hosting::SIMPLE_OWNER;
-use hosting::written;
 pub use hosting::{HOSTED, HostNames, HostedNameError, HostedNames};
-pub use names::{NamedUpstream, Names, NamesError, PackageError};
+pub use names::{NamedUpstream, Names, NamesError, OfficialRoutes, PackageError};
 pub use page::{PageRequest, RowPage};
-pub use path::{UNRESERVED, asked_zipball_url, encoded_segment, folder_zipball_url, zipball_url};
+pub use path::{PATH_ENCODE_SET, encoded_segment, folder_zipball_url, unresolved_zipball_url, zipball_url};
 pub use routes::{EffectiveRoute, RouteConfig, RouteConfigError};
 pub(crate) use v3::is_upload;
 pub use web::{PackageSearch, WebPage};
@@ -101,7 +100,7 @@ pub enum Dialect {
 /// A part of a 200 response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EnvelopePart {
-    /// This text.
+    /// A text that is the same in every response.
     Text(&'static str),
     /// The request's id, inside the quotes of a JSON string.
     RequestId,
@@ -227,17 +226,17 @@ pub enum ApiRequest {
 }
 
 impl ApiRequest {
-    /// True for requests whose methods are not those of reading.
-    pub fn is_written(&self) -> bool {
+    /// True for requests that may have other methods than GET and HEAD.
+    pub fn allows_writing(&self) -> bool {
         self.is_publication() || matches!(self, Self::RenewCode | Self::Ops(Ops::Admin(_)))
     }
 
-    /// True for what publishes or deletes packages.
+    /// True for requests that publish or delete packages.
     pub fn is_publication(&self) -> bool {
         matches!(self, Self::Publish { .. } | Self::Delete { .. } | Self::Reserve | Self::Upload { .. })
     }
 
-    /// The package of the resource; `None` for what concerns several packages or none.
+    /// The package of the resource; `None` for a resource of several packages or of none.
     pub fn package(&self) -> Option<&PackageRef> {
         match self {
             Self::Releases { package, .. }
@@ -274,9 +273,9 @@ pub enum Ops {
     Metrics,
     /// `/-/openapi.json`: the description of the routes.
     OpenApi,
-    /// `/-/` and some of what is below it, to be read.
+    /// A web page: `/-/`, and some addresses below it.
     Web(WebPage),
-    /// `/-/…`: administration. The decoded path without `/-/`. Any method is accepted here and checked later.
+    /// Administration: the decoded path after `/-/`. [`parse`] accepts every method; the service checks it.
     Admin(String),
 }
 
@@ -330,7 +329,7 @@ impl From<NameError> for Reason {
     }
 }
 
-/// The methods of every route outside administration.
+/// The methods of every route that can only be read.
 const READ_METHODS: &str = "GET, HEAD";
 
 /// First segments that select a dialect or a resource of the mirror. The upstreams' names are reserved as well.
@@ -353,13 +352,12 @@ pub fn parse(names: &Names, method: &Method, path: &str, query: Option<&str>) ->
     let (dialect, rest) = Dialect::split_prefix(path);
     let reject = |reason| RouteError { dialect, reason };
     let reads = *method == Method::GET || *method == Method::HEAD;
-    let is_hosting = HostedNames::of(names).is_enabled();
     let query = query.unwrap_or_default();
     if dialect == Dialect::Srm
         && reads
-        && let Some(page) = web::parse(names, rest, query)
+        && let Some(page) = web::parse(names, rest, query).map_err(reject)?
     {
-        return page.map(|page| Route { dialect, request: ApiRequest::Ops(Ops::Web(page)) }).map_err(reject);
+        return Ok(Route { dialect, request: ApiRequest::Ops(Ops::Web(page)) });
     }
     let segments = path::split(rest).map_err(|error| reject(Reason::BadRequest(error.to_string())))?;
     let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
@@ -367,12 +365,12 @@ pub fn parse(names: &Names, method: &Method, path: &str, query: Option<&str>) ->
         Dialect::Srm => srm::parse_root(names, &segments, query),
         Dialect::Simple => srm::parse(names, &segments, query),
         Dialect::Github(_) => github::parse(names, &segments, query),
-        Dialect::V3 if !reads => v3::parse_written(names, is_hosting, method, &segments),
+        Dialect::V3 if !reads => v3::parse_write(names, method, &segments),
         Dialect::V3 => v3::parse(names, &segments, query),
     };
     let request = request.map_err(reject)?;
-    let request = if dialect == Dialect::Srm { written(is_hosting, method, request) } else { request };
-    if !reads && !request.is_written() {
+    let request = if dialect == Dialect::Srm { hosting::with_method(names, method, request) } else { request };
+    if !reads && !request.allows_writing() {
         let message = format!("this address can only be read; use {READ_METHODS}");
         return Err(reject(Reason::MethodNotAllowed { allow: READ_METHODS, message }));
     }
@@ -423,7 +421,7 @@ impl Dialect {
         }
     }
 
-    /// What a 200 response consists of, in order.
+    /// The parts of a 200 response, in order.
     pub fn envelope(self) -> &'static [EnvelopePart] {
         match self {
             Self::Srm | Self::Github(_) => &[EnvelopePart::Value],

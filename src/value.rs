@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::Url;
 
 pub(crate) mod bounded_cache;
+pub(crate) mod io_reason;
 pub mod memory_budget;
 pub mod memory_weight;
 pub(crate) mod rate_floor;
@@ -36,10 +37,16 @@ pub struct BaseUrl(Url);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network(IpNet);
 
-/// Why a text cannot be parsed: one clause that ends with an example.
+/// Why a text cannot be parsed. Prints the reason with the example; deserialisation reports the reason alone, because the
+/// configuration has a better example: that of the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ValueError(pub String);
+#[error("{reason}{}", example.map(|example| format!(", for example {example}")).unwrap_or_default())]
+pub struct ValueError {
+    /// What is wrong: one clause.
+    pub reason: &'static str,
+    /// A valid text, in quotes; `None` where it depends on what the value is for.
+    pub example: Option<&'static str>,
+}
 
 /// Units of [`ByteSize`] with their number of bytes, the largest first.
 const SIZE_UNITS: [(&str, u64); 9] = [
@@ -70,7 +77,8 @@ impl FromStr for ByteSize {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let invalid = || ValueError("not a size; write a whole number with a unit, for example \"50GiB\"".into());
+        let reason = "not a size; write a whole number with a unit";
+        let invalid = || ValueError { reason, example: Some("\"50GiB\"") };
         let text = text.trim();
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let number: u64 = text[..digits].parse().map_err(|_| invalid())?;
@@ -115,8 +123,8 @@ impl FromStr for Period {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let invalid =
-            || ValueError("not a period; write a whole number with ms, s, m, h or d, for example \"5m\"".into());
+        let reason = "not a period; write a whole number with ms, s, m, h or d";
+        let invalid = || ValueError { reason, example: Some("\"5m\"") };
         let text = text.trim();
         if text == "forever" {
             return Ok(Self::FOREVER);
@@ -206,7 +214,7 @@ impl FromStr for BaseUrl {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let invalid = |why: &str| ValueError(why.to_owned());
+        let invalid = |reason| ValueError { reason, example: None };
         let mut url = Url::parse(text.trim()).map_err(|_| invalid("not an absolute URL"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(invalid("the scheme must be http or https"));
@@ -244,10 +252,8 @@ impl FromStr for Network {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let single = text.parse::<IpAddr>().map(IpNet::from);
-        single
-            .or_else(|_| text.parse())
-            .map(Self)
-            .map_err(|_| ValueError("not an IP address or network, for example \"10.0.0.0/8\"".into()))
+        let invalid = ValueError { reason: "not an IP address or network", example: Some("\"10.0.0.0/8\"") };
+        single.or_else(|_| text.parse()).map(Self).map_err(|_| invalid)
     }
 }
 
@@ -257,7 +263,7 @@ impl fmt::Display for Network {
     }
 }
 
-/// Serialises the types through `Display` and deserialises them through `FromStr`.
+/// Serialises the types through `Display` and deserialises them through `FromStr`, with [`ValueError::reason`] as the error.
 macro_rules! serde_as_text {
     ($($name:ty),*) => {$(
         impl Serialize for $name {
@@ -268,7 +274,7 @@ macro_rules! serde_as_text {
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
                 let text = String::deserialize(from)?;
-                text.parse().map_err(de::Error::custom)
+                text.parse().map_err(|error: ValueError| de::Error::custom(error.reason))
             }
         }
     )*};
@@ -312,10 +318,10 @@ mod tests {
     #[test]
     fn an_invalid_size_or_period_is_refused_with_an_example() {
         for text in ["", "GiB", "1.5GiB", "-1", "5 parsecs", "99999999999TiB"] {
-            assert!(text.parse::<ByteSize>().expect_err(text).0.contains("50GiB"));
+            assert!(text.parse::<ByteSize>().expect_err(text).to_string().ends_with("for example \"50GiB\""));
         }
         for text in ["", "5", "m", "-1s", "5y", "99999999999999999d"] {
-            assert!(text.parse::<Period>().expect_err(text).0.contains("5m"));
+            assert!(text.parse::<Period>().expect_err(text).to_string().ends_with("for example \"5m\""));
         }
     }
 

@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use http::Method;
-use srm_mirror::dialect::{self, Config, NamedUpstream, Names};
+use srm_mirror::dialect::{self, Config, NamedUpstream, Names, OfficialRoutes};
 
 fn names(aliases: usize) -> Names {
     let alias = |index| (format!("name-{index}"), format!("owner-{index}/repo"));
@@ -18,7 +18,7 @@ fn names(aliases: usize) -> Names {
         ..Config::default()
     };
     let upstreams = ["github", "gitee"].map(NamedUpstream::forge).to_vec();
-    Names::new(&config, &[], upstreams, false).expect("a valid configuration")
+    Names::new(&config, &[], upstreams, OfficialRoutes::Off).expect("a valid configuration")
 }
 
 /// Measures one path. `good` says whether it parses, so that each bench measures what its name says.

@@ -10,7 +10,7 @@ use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, measurement
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use srm_mirror::{
-    dialect::{ApiRoot, Config, Dialect, NamedUpstream, Names, PackageId},
+    dialect::{ApiRoot, Config, Dialect, NamedUpstream, Names, OfficialRoutes, PackageId},
     package::{Asset, Release},
     service::render::Renderer,
 };
@@ -56,7 +56,7 @@ fn release(index: usize, notes: &str) -> Release {
 
 fn one_document(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, dialect: Dialect, releases: &[Release]) {
     let upstreams = ["github", "gitee"].map(NamedUpstream::forge).to_vec();
-    let names = Names::new(&Config::default(), &[], upstreams, false).expect("a valid configuration");
+    let names = Names::new(&Config::default(), &[], upstreams, OfficialRoutes::Off).expect("a valid configuration");
     let package = PackageId { upstream: "github".into(), name: "devsapp/fc3".parse().expect("a package") };
     let renderer = Renderer {
         dialect,

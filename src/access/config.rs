@@ -155,6 +155,26 @@ pub enum RuleErrorReason {
     NoGroupsClaim,
 }
 
+impl RuleErrorReason {
+    /// True when the text of the error has an example.
+    pub(crate) fn has_example(&self) -> bool {
+        match self {
+            Self::UnknownGroup | Self::AdminOfSome | Self::UnknownIssuer | Self::RepeatedIssuer => false,
+            Self::Pattern(_)
+            | Self::Principal(_)
+            | Self::NestedGroup
+            | Self::NoPackages
+            | Self::NoRights
+            | Self::IssuerWithoutGroups
+            | Self::IssuerName
+            | Self::IssuerUrl
+            | Self::NoAudience
+            | Self::IssuerAlgorithm
+            | Self::NoGroupsClaim => true,
+        }
+    }
+}
+
 impl Config {
     /// True when a rule or group names the subject of a certificate.
     pub(crate) fn names_certificates(&self) -> bool {

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use crate::{
     registry::MAX_PARSED_BYTES,
-    storage::memory::{self, LEAST_MEMORY},
+    storage::memory::{self, MIN_MEMORY_LIMIT},
     value::{ByteSize, memory_budget::MemoryBudget},
 };
 
@@ -33,7 +33,7 @@ pub(super) struct MemoryPlan {
 impl MemoryPlan {
     /// Shares out what is configured, or a quarter of this machine's memory.
     pub(super) fn new(section: &memory::Config) -> Self {
-        let limit = section.limit.unwrap_or_else(default_limit).0.max(LEAST_MEMORY.0);
+        let limit = section.limit.unwrap_or_else(default_limit).0.max(MIN_MEMORY_LIMIT.0);
         let documents = section.documents.0.min(limit / 10);
         let archives = section.archives.0.min(limit / 6);
         let send = limit / 32;
@@ -67,7 +67,7 @@ fn default_limit() -> ByteSize {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_of(&text));
     let group = fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| group_limit(&text));
     let memory = machine.into_iter().chain(group).min().unwrap_or(0);
-    ByteSize((memory / 4).clamp(LEAST_MEMORY.0, MOST_LIMIT))
+    ByteSize((memory / 4).clamp(MIN_MEMORY_LIMIT.0, MOST_LIMIT))
 }
 
 /// `MemTotal` of `/proc/meminfo`, bytes.
@@ -137,6 +137,6 @@ mod tests {
         assert_eq!(total_of("nothing"), None);
         assert_eq!(group_limit("0::/no/such/group\n1:cpu:/x\n").filter(|limit| *limit < 1 << 20), None);
         let limit = default_limit();
-        assert!((LEAST_MEMORY..=ByteSize(MOST_LIMIT)).contains(&limit));
+        assert!((MIN_MEMORY_LIMIT..=ByteSize(MOST_LIMIT)).contains(&limit));
     }
 }

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use super::{
     Config,
-    error::ConfigError,
+    error::{ConfigError, ErrorReason},
     layers::invalid,
     setting::Settings,
     tables::{TableKey, TableList, ValueKind},
@@ -62,12 +62,14 @@ pub(super) fn check_keys(settings: &Settings) -> Result<(), ConfigError> {
 /// The first value that cannot be used.
 pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigError> {
     access::check(&config.access).map_err(|RuleError { place, value, reason }| {
-        let reason = format!("\"{value}\" cannot be used: {reason}");
+        let text = format!("\"{value}\" cannot be used: {reason}");
+        let with_example =
+            |text: String| if reason.has_example() { ErrorReason::WithExample(text) } else { text.into() };
         match place {
-            RulePlace::Rule { number, key } => RULE_TABLES.error(settings, number, Some(key), &reason),
-            RulePlace::Issuer { number, key } => ISSUER_TABLES.error(settings, number, Some(key), &reason),
-            RulePlace::Metrics => invalid(settings, &["access", "metrics"], &reason),
-            RulePlace::Group(name) => invalid(settings, &["access", "groups", &name], &reason),
+            RulePlace::Rule { number, key } => RULE_TABLES.error(settings, number, Some(key), text),
+            RulePlace::Issuer { number, key } => ISSUER_TABLES.error(settings, number, Some(key), text),
+            RulePlace::Metrics => invalid(settings, &["access", "metrics"], with_example(text)),
+            RulePlace::Group(name) => invalid(settings, &["access", "groups", &name], with_example(text)),
         }
     })?;
     if config.access.address_lifetime.0.is_zero() {

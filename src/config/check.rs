@@ -3,15 +3,20 @@
 use std::{fs, net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path};
 
 use super::{
-    Config, UpstreamCredentials, access_rules, error::ConfigError, fleet, hosting, layers::invalid, names,
-    setting::Settings, sharing,
+    Config, UpstreamCredentials, access_rules,
+    error::{ConfigError, ErrorReason},
+    fleet, hosting,
+    layers::invalid,
+    names,
+    setting::Settings,
+    sharing,
 };
 use crate::{
     cache::policy::MAX_DOWNLOADS,
     observe,
     registry::Private,
     server,
-    storage::{disk::LEAST_LIMIT, memory::LEAST_MEMORY},
+    storage::{disk::MIN_DISK_LIMIT, memory::MIN_MEMORY_LIMIT},
     upstream::{self, MovingPattern},
     value::{BaseUrl, ByteSize, Period},
 };
@@ -44,7 +49,7 @@ pub(super) fn check_values(config: &Config, settings: &Settings) -> Result<(), C
     check_downloads(config, settings)?;
     require(config.audit.max_size.0 > 0, settings, &["audit", "max_size"], "must not be zero")?;
     let filter = observe::parse_filter(&config.log.level);
-    filter.map(drop).map_err(|error| invalid(settings, &["log", "level"], error))
+    filter.map(drop).map_err(|error| invalid(settings, &["log", "level"], ErrorReason::with_example(error)))
 }
 
 /// Checks the downloads of all upstreams together; names the upstream that has the most.
@@ -57,7 +62,12 @@ fn check_downloads(config: &Config, settings: &Settings) -> Result<(), ConfigErr
 }
 
 /// Fails with `reason` at `path` unless `valid`.
-pub(super) fn require(valid: bool, settings: &Settings, path: &[&str], reason: &str) -> Result<(), ConfigError> {
+pub(super) fn require(
+    valid: bool,
+    settings: &Settings,
+    path: &[&str],
+    reason: impl Into<ErrorReason>,
+) -> Result<(), ConfigError> {
     if valid { Ok(()) } else { Err(invalid(settings, path, reason)) }
 }
 
@@ -86,8 +96,8 @@ fn check_server(config: &Config, settings: &Settings) -> Result<(), ConfigError>
     }
     if let Some(header) = &server.client_header {
         let valid = header.parse::<http::HeaderName>().is_ok();
-        let example = "not the name of a header field; write for example \"x-forwarded-for\"";
-        require(valid, settings, &["server", "client_header"], example)?;
+        let wrong = ErrorReason::with_example("not the name of a header field; write for example \"x-forwarded-for\"");
+        require(valid, settings, &["server", "client_header"], wrong)?;
         let without_proxies = "has no effect without server.trusted_proxies: add the addresses of the proxies there";
         require(!server.trusted_proxies.is_empty(), settings, &["server", "client_header"], without_proxies)?;
     }
@@ -126,20 +136,20 @@ fn check_private(config: &Config, settings: &Settings) -> Result<(), ConfigError
     };
     let reason = "serves private repositories, and needs the names of this mirror in server.known_hosts, for example \
                   [\"mirror.example.com\", \"localhost\"]";
-    require(!config.server.known_hosts.is_empty(), settings, &["packages", key], reason)
+    require(!config.server.known_hosts.is_empty(), settings, &["packages", key], ErrorReason::with_example(reason))
 }
 
 fn check_storage(config: &Config, settings: &Settings) -> Result<(), ConfigError> {
     let memory = &config.memory;
     let disk = &config.disk;
     let archives = &config.archives;
-    let reason = format!("must be at least {LEAST_MEMORY}: the caches of a fixed size need half of that");
-    let is_enough = memory.limit.is_none_or(|limit| limit >= LEAST_MEMORY);
+    let reason = format!("must be at least {MIN_MEMORY_LIMIT}: the caches of a fixed size need half of that");
+    let is_enough = memory.limit.is_none_or(|limit| limit >= MIN_MEMORY_LIMIT);
     require(is_enough, settings, &["memory", "limit"], &reason)?;
     let reason = format!("must not be larger than memory.archives ({})", memory.archives);
     require(memory.archive_max <= memory.archives, settings, &["memory", "archive_max"], &reason)?;
-    let reason = format!("must be at least {LEAST_LIMIT}: the index and the journal need that much");
-    require(disk.limit >= LEAST_LIMIT, settings, &["disk", "limit"], &reason)?;
+    let reason = format!("must be at least {MIN_DISK_LIMIT}: the index and the journal need that much");
+    require(disk.limit >= MIN_DISK_LIMIT, settings, &["disk", "limit"], &reason)?;
     let reason = format!("must be smaller than disk.limit ({}), of which it is a part", disk.limit);
     require(disk.documents < disk.limit, settings, &["disk", "documents"], &reason)?;
     let in_range = (1..=100).contains(&disk.unannounced_percent);
@@ -167,7 +177,7 @@ fn check_upstream(name: &str, upstream: &upstream::Config, settings: &Settings) 
         require_nonzero(period, settings, &path(key))?;
     }
     let in_range = (1..=MAX_CONCURRENCY).contains(&upstream.concurrency);
-    require(in_range, settings, &path("concurrency"), &format!("must be 1 to {MAX_CONCURRENCY}"))?;
+    require(in_range, settings, &path("concurrency"), format!("must be 1 to {MAX_CONCURRENCY}"))?;
     let in_range = (1..=MAX_DOWNLOADS).contains(&upstream.downloads);
     let reason = format!("must be 1 to {MAX_DOWNLOADS}, which all upstreams share");
     require(in_range, settings, &path("downloads"), &reason)?;
@@ -177,7 +187,8 @@ fn check_upstream(name: &str, upstream: &upstream::Config, settings: &Settings) 
     }
     for pattern in &upstream.moving {
         let parsed = pattern.parse::<MovingPattern>();
-        parsed.map_err(|error| invalid(settings, &path("moving"), format_args!("\"{pattern}\" {error}")))?;
+        let reason = |error| ErrorReason::with_example(format_args!("\"{pattern}\" {error}"));
+        parsed.map_err(|error| invalid(settings, &path("moving"), reason(error)))?;
     }
     if let Some(proxy) = &upstream.proxy {
         check_proxy(proxy).map_err(|error| invalid(settings, &path("proxy"), error))?;
@@ -232,15 +243,14 @@ pub(super) fn check_exposure(
     let serves_all =
         config.packages.private == Private::Serve && config.packages.allow.is_empty() && !config.access.enabled;
     match (beyond_loopback, with_token) {
-        (Some(address), Some((name, _))) if serves_all => Err(invalid(
-            settings,
-            &["packages", "private"],
-            format_args!(
+        (Some(address), Some((name, _))) if serves_all => {
+            let reason = ErrorReason::with_example(format_args!(
                 "every client that reaches {address} (server.listen) could fetch the private repositories that the \
                  credentials of upstream {name} can read; list those to serve, for example packages.allow = [\"acme/*\"], \
                  or listen on loopback only"
-            ),
-        )),
+            ));
+            Err(invalid(settings, &["packages", "private"], reason))
+        }
         _ => Ok(()),
     }
 }

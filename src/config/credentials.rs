@@ -8,7 +8,7 @@ use toml::Value;
 use super::{
     Config,
     environment::Environment,
-    error::ConfigError,
+    error::{ConfigError, ErrorReason},
     layers::invalid,
     masking::{is_secret_word, is_token},
     names::did_you_mean,
@@ -132,7 +132,7 @@ fn check_forms(name: &str, upstream: &upstream::Config, settings: &Settings) -> 
         let is_set = settings.get(&path).is_some_and(|setting| setting.source.is_set());
         if is_set && !upstream.credentials.is_empty() {
             let reason = format!("has no effect beside {KEY}; add it there, for example {{ {key} = … }}");
-            return Err(invalid(settings, &["upstreams", name, key], reason));
+            return Err(invalid(settings, &["upstreams", name, key], ErrorReason::WithExample(reason)));
         }
     }
     Ok(())

@@ -8,6 +8,44 @@ use super::{
     setting::{Setting, SettingSource, dotted},
 };
 
+/// What is wrong with a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ErrorReason {
+    /// The text has no example of a valid value: the error adds one, if there is one for the key.
+    Plain(String),
+    /// The text says what to write instead.
+    WithExample(String),
+}
+
+impl ErrorReason {
+    /// A reason that says what to write instead.
+    pub(super) fn with_example(text: impl fmt::Display) -> Self {
+        Self::WithExample(text.to_string())
+    }
+
+    /// A reason with a suggestion, such as a similar name, after it. An empty suggestion says nothing.
+    pub(super) fn with_suggestion(text: impl fmt::Display, suggestion: &str) -> Self {
+        if suggestion.is_empty() { text.into() } else { Self::WithExample(format!("{text}{suggestion}")) }
+    }
+
+    /// The text, with `example` where it has none itself.
+    pub(super) fn or_example(self, example: impl FnOnce() -> Option<String>) -> String {
+        match self {
+            Self::WithExample(text) => text,
+            Self::Plain(text) => match example() {
+                Some(example) => format!("{text}; for example {example}"),
+                None => text,
+            },
+        }
+    }
+}
+
+impl<T: fmt::Display> From<T> for ErrorReason {
+    fn from(text: T) -> Self {
+        Self::Plain(text.to_string())
+    }
+}
+
 /// An invalid configuration. Prints as one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
@@ -71,14 +109,8 @@ impl ConfigError {
     }
 
     /// The key's value is invalid. Adds an example from the schema unless the reason has one.
-    pub(super) fn value(path: &[String], setting: &Setting, reason: impl fmt::Display) -> Self {
-        let mut reason = reason.to_string();
-        if !reason.contains("for example")
-            && !reason.contains("did you mean")
-            && let Some(example) = schema::written_example(path)
-        {
-            reason = format!("{reason}; for example {example}");
-        }
+    pub(super) fn value(path: &[String], setting: &Setting, reason: impl Into<ErrorReason>) -> Self {
+        let reason = reason.into().or_example(|| schema::written_example(path));
         let value = Some(masked(path, &setting.value).to_string());
         Self::Key { key: dotted(path), value, place: setting.source.clone(), reason }
     }

@@ -6,7 +6,7 @@ use toml::Table;
 
 use super::{
     Config, check,
-    error::ConfigError,
+    error::{ConfigError, ErrorReason},
     layers::{self, invalid},
     setting::{SettingSource, Settings},
 };
@@ -53,30 +53,26 @@ pub(super) fn defaults() -> Settings {
 pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigError> {
     let Some(section) = &config.fleet else { return Ok(()) };
     let require = |valid, key, reason: &str| check::require(valid, settings, &[FLEET, key], reason);
+    let require_like =
+        |valid, key, reason: &str| check::require(valid, settings, &[FLEET, key], ErrorReason::with_example(reason));
     let without_bucket = "has no effect without the section [shared]: the bucket decides which content a version has";
     require(config.shared.is_some(), "nodes", without_bucket)?;
     let example = "must name every node, for example [\"a=https://10.0.0.1:8470\", \"b=https://10.0.0.2:8470\"]";
     let is_listed = !section.nodes.is_empty();
-    require(is_listed || section.discover.is_some(), "nodes", example)?;
+    require_like(is_listed || section.discover.is_some(), "nodes", example)?;
     require(!is_listed || section.discover.is_none(), "discover", "stands in place of fleet.nodes: write one of both")?;
     let names: BTreeSet<_> = section.nodes.iter().map(|node| &node.name).collect();
     require(names.len() == section.nodes.len(), "nodes", "a name stands here twice")?;
     require(!is_listed || names.contains(&section.node), "node", "must be one of the names in fleet.nodes")?;
     if let Some(discover) = &section.discover {
         let is_name = discover.url().scheme() == "https" && discover.url().domain().is_some();
-        require(
-            is_name,
-            "discover",
-            "must be https and a name of DNS, for example \"https://nodes.example.com:8470\"",
-        )?;
-        let own = "must be this node's own address with fleet.discover, for example \"10.0.0.1\"";
-        require(section.node.parse::<IpAddr>().is_ok(), "node", own)?;
+        let example = "must be https and a name of DNS, for example \"https://nodes.example.com:8470\"";
+        require_like(is_name, "discover", example)?;
+        let example = "must be this node's own address with fleet.discover, for example \"10.0.0.1\"";
+        require_like(section.node.parse::<IpAddr>().is_ok(), "node", example)?;
     }
-    require(
-        !section.listen.is_empty(),
-        "listen",
-        "must have an address for the other nodes, for example [\"0.0.0.0:8470\"]",
-    )?;
+    let example = "must have an address for the other nodes, for example [\"0.0.0.0:8470\"]";
+    require_like(!section.listen.is_empty(), "listen", example)?;
     for (key, file) in
         [("cert_file", &section.cert_file), ("key_file", &section.key_file), ("ca_file", &section.ca_file)]
     {

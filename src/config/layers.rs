@@ -3,7 +3,7 @@
 //! Written by hand: the configuration crates do not keep the line of each value through a merge, and every error names
 //! file and line.
 
-use std::{fmt, fs, io, path::Path};
+use std::{fs, path::Path};
 
 use serde::{
     Deserialize,
@@ -16,10 +16,11 @@ use toml::{
 
 use super::{
     environment::Environment,
-    error::ConfigError,
+    error::{ConfigError, ErrorReason},
     schema::{self, SchemaItem},
     setting::{Setting, SettingSource, Settings, owned_path},
 };
+use crate::value::io_reason::io_reason;
 
 /// Prefix of the variables that set a key.
 pub(super) const VARIABLE_PREFIX: &str = "SRM_MIRROR__";
@@ -68,12 +69,6 @@ pub(super) fn of_file(path: &Path) -> Result<Settings, ConfigError> {
     let text = fs::read_to_string(path)
         .map_err(|error| ConfigError::file(path, None, format_args!("cannot be read: {}", io_reason(&error))))?;
     of_text(path, &text)
-}
-
-/// An I/O error without the system's error number.
-pub(super) fn io_reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
 /// The settings of a configuration file's text.
@@ -254,10 +249,10 @@ fn insert(tree: &mut Table, path: &[String], value: &Value) {
 }
 
 /// The error for a key whose value is invalid, with the place where it was set.
-pub(super) fn invalid(settings: &Settings, path: &[&str], reason: impl fmt::Display) -> ConfigError {
+pub(super) fn invalid(settings: &Settings, path: &[&str], reason: impl Into<ErrorReason>) -> ConfigError {
     let path = owned_path(path);
     match settings.get(&path) {
         Some(setting) => ConfigError::value(&path, setting, reason),
-        None => ConfigError::key(&path, &SettingSource::Default, reason),
+        None => ConfigError::key(&path, &SettingSource::Default, reason.into().or_example(|| None)),
     }
 }

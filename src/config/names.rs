@@ -6,7 +6,7 @@ use toml::{Table, Value};
 
 use super::{
     Config,
-    error::ConfigError,
+    error::{ConfigError, ErrorReason},
     fleet, hosting,
     layers::{self, invalid},
     routes, schema,
@@ -141,24 +141,29 @@ fn invalid_name(config: &Config, settings: &Settings, error: &NamesError) -> Con
         NamesError::Upstream { name, reason } => invalid_upstream(settings, name, reason),
         NamesError::DefaultUpstream(name) if config.upstreams.contains_key(name) => {
             let reason = "its packages have no owner; name a forge, for example \"github\"";
-            invalid(settings, &["names", "default_upstream"], reason)
+            invalid(settings, &["names", "default_upstream"], ErrorReason::with_example(reason))
         }
         NamesError::DefaultUpstream(name) => {
             let suggestion = did_you_mean(name, upstream_names(config), |near| format!("\"{near}\""));
-            let reason = format!("{}{suggestion}", no_such_upstream(config));
+            let reason = ErrorReason::with_suggestion(no_such_upstream(config), &suggestion);
             invalid(settings, &["names", "default_upstream"], reason)
         }
         NamesError::Hosted { key, name, reason } => {
-            invalid(settings, &["host", key], format_args!("\"{name}\": {reason}"))
+            let text = format!("\"{name}\": {reason}");
+            let reason = if reason.has_example() { ErrorReason::WithExample(text) } else { text.into() };
+            invalid(settings, &["host", key], reason)
         }
         NamesError::DefaultOwner { reason, .. } => invalid(settings, &["names", "default_owner"], reason),
         NamesError::Route { number, reason } => routes::invalid_table(config, settings, *number, reason),
         NamesError::Alias { key, reason, .. } => {
             let key = key.trim_matches('"');
             let reason = match reason {
-                AliasError::Name(error) => format!("not a name: {error}; write name or owner/name, for example fc3"),
-                AliasError::Package(PackageError::UnknownUpstream(_)) => no_such_upstream(config),
-                other => other.to_string(),
+                AliasError::Name(error) => ErrorReason::with_example(format_args!(
+                    "not a name: {error}; write name or owner/name, for example fc3"
+                )),
+                AliasError::Package(PackageError::UnknownUpstream(_)) => no_such_upstream(config).into(),
+                other if other.has_example() => ErrorReason::with_example(other),
+                other => other.into(),
             };
             invalid(settings, &["names", "aliases", key], reason)
         }
@@ -167,12 +172,14 @@ fn invalid_name(config: &Config, settings: &Settings, error: &NamesError) -> Con
 
 fn check_required(config: &Config, settings: &Settings, names: &Names) -> Result<(), ConfigError> {
     for (name, required) in &config.required.0 {
-        let invalid = |reason: String| invalid(settings, &["required", name], reason);
-        let parsed = name.parse::<PackageName>();
-        parsed
-            .map_err(|error| invalid(format!("{name} is not a name: {error}; for example fc3 = [\"fc3-domain\"]")))?;
+        let invalid = |reason: ErrorReason| invalid(settings, &["required", name], reason);
+        name.parse::<PackageName>().map_err(|error| {
+            let text = format!("{name} is not a name: {error}; for example fc3 = [\"fc3-domain\"]");
+            invalid(ErrorReason::WithExample(text))
+        })?;
         for other in required {
-            names.parse_package(other).map_err(|error| invalid(format!("\"{other}\" is not a package: {error}")))?;
+            let not_package = |error| format!("\"{other}\" is not a package: {error}");
+            names.parse_package(other).map_err(|error| invalid(not_package(error).into()))?;
         }
     }
     Ok(())
@@ -192,12 +199,12 @@ fn check_patterns(config: &Config, settings: &Settings) -> Result<(), ConfigErro
         } else {
             check_pattern(config, text)
         };
-        checked.map_err(|error| invalid(settings, &["packages", key], error))?;
+        checked.map_err(|error| invalid(settings, &["packages", key], error.reason()))?;
     }
     let lists = [("allow", &packages.allow), ("deny", &packages.deny), ("private_allow", &packages.private_allow)];
     for (key, patterns) in lists {
         for text in patterns {
-            check_pattern(config, text).map_err(|error| invalid(settings, &["packages", key], error))?;
+            check_pattern(config, text).map_err(|error| invalid(settings, &["packages", key], error.reason()))?;
         }
     }
     Ok(())
@@ -206,12 +213,23 @@ fn check_patterns(config: &Config, settings: &Settings) -> Result<(), ConfigErro
 /// Why a pattern of packages cannot be used.
 #[derive(Debug, thiserror::Error)]
 enum PackagesPatternError {
-    #[error("\"{text}\" is {reason}; for example [\"devsapp/*\", \"official:*\"]")]
+    #[error("\"{text}\" is {reason}")]
     Malformed { text: String, reason: VersionedPatternError },
     #[error("\"{text}\": no such upstream; the upstreams are {upstreams}{suggestion}")]
     UnknownUpstream { text: String, upstreams: String, suggestion: String },
     #[error("\"{text}\" matches nothing: the packages of {upstream} {form}, for example [\"{example}\"]")]
     OtherForm { text: String, upstream: String, form: &'static str, example: String },
+}
+
+impl PackagesPatternError {
+    fn reason(&self) -> ErrorReason {
+        match self {
+            Self::UnknownUpstream { suggestion, .. } if suggestion.is_empty() => self.into(),
+            Self::Malformed { .. } | Self::UnknownUpstream { .. } | Self::OtherForm { .. } => {
+                ErrorReason::with_example(self)
+            }
+        }
+    }
 }
 
 /// Checks a pattern, and that a pattern with an upstream can match packages of that upstream: a rule that matches nothing

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use super::{
     Config,
-    error::ConfigError,
+    error::{ConfigError, ErrorReason},
     names::{did_you_mean, upstream_names},
     setting::Settings,
     tables::{TableKey, TableList, ValueKind},
@@ -38,18 +38,18 @@ pub(super) fn invalid_table(
     config: &Config,
     settings: &Settings,
     number: usize,
-    reason: &RouteConfigError,
+    error: &RouteConfigError,
 ) -> ConfigError {
-    let text = match reason {
+    let key = error.key();
+    let reason = match error {
         RouteConfigError::UnknownUpstream(name) => {
             let suggestion = did_you_mean(name, upstream_names(config), |near| format!("\"{near}\""));
             let all = upstream_names(config).collect::<Vec<_>>().join(", ");
-            format!("{reason}; the upstreams are {all}{suggestion}")
+            ErrorReason::with_suggestion(format_args!("{error}; the upstreams are {all}"), &suggestion)
         }
-        other => other.to_string(),
+        error if error.has_example() => ErrorReason::with_example(error),
+        error => error.into(),
     };
-    let has_example = text.contains("for example") || text.contains("did you mean");
-    let text =
-        if has_example { text } else { format!("{text}; for example {}", ROUTE_TABLES.example_of(reason.key())) };
-    ROUTE_TABLES.error(settings, number, Some(reason.key()), text)
+    let text = reason.or_example(|| Some(ROUTE_TABLES.example_of(key)));
+    ROUTE_TABLES.error(settings, number, Some(key), text)
 }

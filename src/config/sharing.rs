@@ -7,7 +7,7 @@ use toml::Table;
 use super::{
     Config, check,
     environment::Environment,
-    error::ConfigError,
+    error::{ConfigError, ErrorReason},
     layers::{self, invalid},
     setting::{SettingSource, Settings},
 };
@@ -42,17 +42,20 @@ pub(super) fn defaults() -> Settings {
 pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigError> {
     let Some(section) = &config.shared else { return Ok(()) };
     let require = |valid, key, reason: &str| check::require(valid, settings, &[SHARED, key], reason);
+    let require_like =
+        |valid, key, reason: &str| check::require(valid, settings, &[SHARED, key], ErrorReason::with_example(reason));
     let example = "is missing; write the address of the S3 service, for example \"https://s3.example.com\"";
-    require(section.endpoint.is_some(), "endpoint", example)?;
-    require(!section.bucket.is_empty(), "bucket", "is missing; write the bucket's name, for example \"srm-mirror\"")?;
-    let key_example = "is missing; write the ID of the access key; the secret key is read from secret_key_env";
-    require(!section.access_key.is_empty(), "access_key", key_example)?;
+    require_like(section.endpoint.is_some(), "endpoint", example)?;
+    let example = "is missing; write the bucket's name, for example \"srm-mirror\"";
+    require_like(!section.bucket.is_empty(), "bucket", example)?;
+    let missing = "is missing; write the ID of the access key; the secret key is read from secret_key_env";
+    require(!section.access_key.is_empty(), "access_key", missing)?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
     let prefix = &section.prefix;
     let segments_are_names = !prefix.starts_with('/') && !prefix.contains("//") && !prefix.contains("./");
     let is_folder = prefix.ends_with('/') && prefix.bytes().all(plain) && segments_are_names && prefix.len() <= 100;
-    let prefix_example = "must be empty, or letters, digits and -_. with a slash at its end, for example \"mirror/\"";
-    require(prefix.is_empty() || is_folder, "prefix", prefix_example)?;
+    let example = "must be empty, or letters, digits and -_. with a slash at its end, for example \"mirror/\"";
+    require_like(prefix.is_empty() || is_folder, "prefix", example)?;
     let uploads = format!("must be between 1 and {MAX_CONCURRENT_UPLOADS}");
     require((1..=MAX_CONCURRENT_UPLOADS).contains(&section.uploads), "uploads", &uploads)?;
     let most = ByteSize(config.disk.limit.0 / 2);

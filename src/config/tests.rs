@@ -5,6 +5,7 @@ use crate::{upstream::CredentialSource, value::BaseUrl};
 
 mod access_tables;
 mod credentials;
+mod examples;
 mod routes;
 mod sharing;
 
@@ -107,7 +108,7 @@ fn an_invalid_value_is_reported_with_key_place_reason_and_example() {
     for (text, message) in [
         (
             "[disk]\nlimit = \"50 parsecs\"",
-            "config: disk.limit = \"50 parsecs\" (mirror.toml:2): not a size; write a whole number with a unit, for \
+            "config: disk.limit = \"50 parsecs\" (mirror.toml:2): not a size; write a whole number with a unit; for \
              example \"50GiB\"",
         ),
         (

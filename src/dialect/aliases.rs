@@ -31,6 +31,17 @@ pub enum AliasError {
     FolderWithOwner,
 }
 
+impl AliasError {
+    /// True when the text of the error has an example.
+    pub fn has_example(&self) -> bool {
+        match self {
+            Self::FolderPath(_) | Self::FolderOfRegistry(_) | Self::FolderWithOwner => true,
+            Self::Name(_) | Self::Unreachable(_) | Self::Duplicate | Self::Package(_) => false,
+        }
+    }
+}
+
+/// The end of every error about the folder of an alias.
 const FOLDER_EXAMPLE: &str = "; for example start-x = \"github:acme/apps//start-x\"";
 
 /// Checks the key of an alias: `name` or `owner/name`.

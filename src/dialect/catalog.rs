@@ -1,4 +1,4 @@
-//! What requests for the catalog of the v3 dialect ask for: filters, a page, and the lists of its menus.
+//! Queries of the catalog of the v3 dialect: filters, a page, and the lists of its menus.
 
 use url::form_urlencoded;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Names, PackageError, PackageId, PackageRef, asked_zipball_url};
+use super::{Names, PackageError, PackageId, PackageRef, unresolved_zipball_url};
 use crate::package::{NameError, PackageName, Version};
 
 /// The version in the examples while none is known.
@@ -86,12 +86,12 @@ impl ExampleTarget {
     pub fn zip_url(&self) -> String {
         let placeholder = || Version::Name(VERSION_PLACEHOLDER.to_owned());
         let version = self.version.clone().unwrap_or_else(placeholder);
-        asked_zipball_url(&self.base, &self.names, &self.package, &version)
+        unresolved_zipball_url(&self.base, &self.names, &self.package, &version)
     }
 
     /// The package's path in the srm dialect; the simple dialect has it below `/simple`.
     pub fn path(&self) -> String {
-        let zip = asked_zipball_url("", &self.names, &self.package, &Version::Name("x".to_owned()));
+        let zip = unresolved_zipball_url("", &self.names, &self.package, &Version::Name("x".to_owned()));
         zip.trim_end_matches("/zipball/x").to_owned()
     }
 

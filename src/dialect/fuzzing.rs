@@ -4,7 +4,9 @@ use std::sync::OnceLock;
 
 use http::Method;
 
-use super::{ApiRequest, Config, DialectName, NamedUpstream, Names, PackageId, PackageRef, parse, zipball_url};
+use super::{
+    ApiRequest, Config, DialectName, NamedUpstream, Names, OfficialRoutes, PackageId, PackageRef, parse, zipball_url,
+};
 use crate::package::Version;
 
 fn names() -> &'static Names {
@@ -18,7 +20,7 @@ fn names() -> &'static Names {
             NamedUpstream::forge("gitee"),
             NamedUpstream::registry("official", None),
         ];
-        Names::new(&config, &[], upstreams, false).expect("a valid configuration")
+        Names::new(&config, &[], upstreams, OfficialRoutes::Off).expect("a valid configuration")
     })
 }
 

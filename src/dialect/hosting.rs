@@ -27,10 +27,10 @@ pub struct HostNames {
 /// Why a name cannot belong to this mirror, or cannot be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostedNameError {
-    /// No pattern of plain names.
+    /// The text is no pattern of plain names.
     #[error("not a pattern of names without a slash; write for example \"acme-*\"")]
     Pattern,
-    /// No single plain name.
+    /// The text is no plain name.
     #[error("not a name without a slash; write for example \"fc3\"")]
     Name,
     /// An alias has the name.
@@ -44,6 +44,16 @@ pub enum HostedNameError {
     /// The name has a meaning in paths.
     #[error("the name has a meaning of its own in addresses, or is that of an upstream")]
     Reserved,
+}
+
+impl HostedNameError {
+    /// True when the text of the error has an example.
+    pub fn has_example(self) -> bool {
+        match self {
+            Self::Pattern | Self::Name => true,
+            Self::Alias | Self::Form | Self::Reserved => false,
+        }
+    }
 }
 
 impl NamedUpstream {
@@ -86,7 +96,7 @@ impl Names {
 pub struct HostedNames<'n>(&'n Names);
 
 impl<'n> HostedNames<'n> {
-    /// Those of these names.
+    /// The hosted names among `names`.
     pub fn of(names: &'n Names) -> Self {
         Self(names)
     }
@@ -157,8 +167,10 @@ impl<'n> HostedNames<'n> {
     }
 }
 
-/// The request that a method makes of the address of a zip, where packages can be published; else the request itself.
-pub(super) fn written(is_hosting: bool, method: &Method, request: ApiRequest) -> ApiRequest {
+/// The request that `method` makes at the address of a zip: publication or deletion, where packages can be published. Every
+/// other request stays as it is.
+pub(super) fn with_method(names: &Names, method: &Method, request: ApiRequest) -> ApiRequest {
+    let is_hosting = HostedNames::of(names).is_enabled();
     match request {
         ApiRequest::Archive { package, version } if is_hosting && *method == Method::PUT => {
             ApiRequest::Publish { package, version }

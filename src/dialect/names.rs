@@ -40,6 +40,15 @@ impl NamedUpstream {
     }
 }
 
+/// Whether plain names that nothing else decides about come from the official registries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfficialRoutes {
+    /// They do.
+    On,
+    /// They come from nowhere.
+    Off,
+}
+
 /// The upstreams, the aliases, the routes and the default owner. Immutable.
 #[derive(Clone, Debug)]
 pub struct Names {
@@ -48,7 +57,7 @@ pub struct Names {
     default_owner: Option<String>,
     /// The `[[routes]]` tables.
     pub(super) routes: Vec<RouteRow>,
-    /// The routes that hold while `names.official` is true.
+    /// The routes to the official registries; empty with [`OfficialRoutes::Off`].
     pub(super) default_routes: Vec<RouteRow>,
     /// Keyed by `name` or `owner/name` in lower case. None is [`PackageRef::Routed`].
     aliases: BTreeMap<String, PackageRef>,
@@ -120,8 +129,7 @@ pub enum PackageError {
 }
 
 impl Names {
-    /// Checks `[names]` and `[[routes]]` against the configured upstreams. `official` is true when the default routes to
-    /// the official registry hold.
+    /// Checks `[names]` and `[[routes]]` against the configured upstreams.
     ///
     /// # Errors
     /// The first name that cannot be used.
@@ -129,7 +137,7 @@ impl Names {
         config: &Config,
         routes: &[RouteConfig],
         upstreams: Vec<NamedUpstream>,
-        official: bool,
+        official: OfficialRoutes,
     ) -> Result<Self, NamesError> {
         check_upstreams(&upstreams)?;
         let default_upstream = upstreams.iter().find(|upstream| *upstream.name == *config.default_upstream);
@@ -151,7 +159,10 @@ impl Names {
                 return Err(NamesError::Route { number: index + 1, reason });
             }
         }
-        let default_routes = if official { default_rows(&upstreams) } else { Vec::new() };
+        let default_routes = match official {
+            OfficialRoutes::On => default_rows(&upstreams),
+            OfficialRoutes::Off => Vec::new(),
+        };
         let aliases = BTreeMap::new();
         let reserved = Vec::new();
         let mut names = Self { upstreams, default_upstream, default_owner, routes, default_routes, aliases, reserved };

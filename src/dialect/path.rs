@@ -7,10 +7,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use super::{DialectName, Names, PackageId, v3};
 use crate::package::{FolderPackage, PackageRef, Version};
 
-/// The characters that are percent-encoded in a path: all but the unreserved ones ([RFC 3986 §2.3]) and the slash.
+/// The characters to percent-encode in a path: all but the unreserved ones ([RFC 3986 §2.3]) and the slash.
 ///
 /// [RFC 3986 §2.3]: https://www.rfc-editor.org/rfc/rfc3986#section-2.3
-pub const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+pub const PATH_ENCODE_SET: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// Splits off the first segment. One doubled slash after it is accepted.
 pub(super) fn split_first_segment(path: &str) -> (&str, &str) {
@@ -78,9 +79,9 @@ pub fn folder_zipball_url(base: &str, folder: &FolderPackage, version: &str, dia
     absolute(base, &folder_zip_path(folder, &tag_path(version), dialect))
 }
 
-/// As [`zipball_url`] in the srm dialect, for a package as a user names it: a name without an upstream has its route, and
-/// the version is what it was written as.
-pub fn asked_zipball_url(base: &str, names: &Names, package: &PackageRef, version: &Version) -> String {
+/// As [`zipball_url`] in the srm dialect, for a package and a version as a user names them: the mirror routes a name without
+/// an upstream, and resolves the version, when the URL is requested.
+pub fn unresolved_zipball_url(base: &str, names: &Names, package: &PackageRef, version: &Version) -> String {
     let version = encoded_ref(&version.to_string());
     let path = match package {
         PackageRef::Id(id) => zip_path(names, id, &version, DialectName::Srm),
@@ -113,6 +114,7 @@ fn folder_zip_path(folder: &FolderPackage, version: &str, dialect: DialectName) 
     }
 }
 
+/// The path below `base`, without `repos/` in it.
 fn absolute(base: &str, path: &str) -> String {
     format!("{base}{}", path.replace("repos/", "repo%73/"))
 }
@@ -124,7 +126,7 @@ fn tag_path(tag: &str) -> String {
 
 /// A tag as one or more segments of a path.
 fn encoded_ref(tag: &str) -> String {
-    tag.split('/').map(|segment| encoded_segment(segment, UNRESERVED)).collect::<Vec<_>>().join("/")
+    tag.split('/').map(|segment| encoded_segment(segment, PATH_ENCODE_SET)).collect::<Vec<_>>().join("/")
 }
 
 /// A text as one segment of a path, with the characters of `encoded` percent-encoded.

@@ -53,6 +53,14 @@ pub enum RouteConfigError {
 }
 
 impl RouteConfigError {
+    /// True when the text of the error has an example.
+    pub fn has_example(&self) -> bool {
+        match self {
+            Self::Pattern(_) | Self::PatternWithUpstream => true,
+            Self::UnknownUpstream(_) | Self::OtherForm { .. } | Self::RepeatedUpstream(_) | Self::Repeated(_) => false,
+        }
+    }
+
     /// The key of the table whose value is wrong.
     pub fn key(&self) -> &'static str {
         match self {

@@ -12,7 +12,7 @@ fn names(default_owner: Option<&str>, aliases: &[(&str, &str)]) -> Names {
         aliases: aliases.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         ..Config::default()
     };
-    Names::new(&config, &[], forges(&["github", "gitee"]), false).expect("a valid configuration")
+    Names::new(&config, &[], forges(&["github", "gitee"]), OfficialRoutes::Off).expect("a valid configuration")
 }
 
 fn forges(names: &[&str]) -> Vec<NamedUpstream> {
@@ -167,7 +167,7 @@ fn zipball_url_names_the_upstream_only_if_the_short_form_is_ambiguous() {
 #[test]
 fn names_error_has_the_key_the_value_the_reason_and_an_example() {
     let build = |config: Config, upstreams: &[&str]| {
-        Names::new(&config, &[], forges(upstreams), false).expect_err("a bad configuration")
+        Names::new(&config, &[], forges(upstreams), OfficialRoutes::Off).expect_err("a bad configuration")
     };
     let alias =
         |key: &str, value: &str| Config { aliases: [(key.to_owned(), value.to_owned())].into(), ..Config::default() };

@@ -5,8 +5,8 @@ use http::Method;
 use serde_json::json;
 
 use super::{
-    ApiRequest, CatalogMenu, CatalogQuery, DialectName, EnvelopePart, Names, PackageId, PackageRef, READ_METHODS,
-    Reason, RowPage,
+    ApiRequest, CatalogMenu, CatalogQuery, DialectName, EnvelopePart, HostedNames, Names, PackageId, PackageRef,
+    READ_METHODS, Reason, RowPage,
     srm::{parse_version, unknown_route},
 };
 use crate::package::{NameForm, PackageName};
@@ -48,13 +48,9 @@ pub(super) fn parse(names: &Names, segments: &[&str], query: &str) -> Result<Api
     }
 }
 
-/// Parses the segments after `/v3` of a request that writes. Packages are published and deleted where `is_hosting`.
-pub(super) fn parse_written(
-    names: &Names,
-    is_hosting: bool,
-    method: &Method,
-    segments: &[&str],
-) -> Result<ApiRequest, Reason> {
+/// Parses the segments after `/v3` of a request whose method is neither GET nor HEAD.
+pub(super) fn parse_write(names: &Names, method: &Method, segments: &[&str]) -> Result<ApiRequest, Reason> {
+    let is_hosting = HostedNames::of(names).is_enabled();
     match (method, segments) {
         (&Method::POST, ["user", "token"]) => Ok(ApiRequest::RenewCode),
         _ if !is_hosting => Err(Reason::MethodNotAllowed { allow: READ_METHODS, message: READ_ONLY_MESSAGE.into() }),

@@ -32,43 +32,41 @@ pub enum WebPage {
     },
     /// `/-/sign-in`: asks for credentials.
     SignIn,
-    /// `/-/assets/{name}`: what the pages are shown with.
+    /// `/-/assets/{name}`: a style sheet, script or image of the pages.
     Asset(String),
 }
 
-/// Which packages a page lists.
+/// Which packages the page `/-/` lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PackageSearch {
-    /// What name or description contain; empty for all.
+    /// A text that the name or the description must contain; empty for all.
     pub text: String,
-    /// The key behind which the page begins; `None` for the first page.
+    /// The key after which the page begins; `None` for the first page.
     pub after: Option<String>,
-    /// True to list the packages that only upstreams list, too.
+    /// True to list also the packages that only upstreams list.
     pub all: bool,
 }
 
-/// Parses an address; `None` for one that is no web page. `path` has no slash at its beginning.
+/// Parses an address; `None` for one that is no web page. `path` does not begin with a slash.
 ///
 /// # Errors
 /// For a package that cannot be parsed, and a path that is malformed.
-pub(super) fn parse(names: &Names, path: &str, query: &str) -> Option<Result<WebPage, Reason>> {
-    let rest = match path.strip_prefix('-')? {
-        "" | "/" => return Some(Ok(WebPage::Packages(PackageSearch::parse(query)))),
-        rest => rest.strip_prefix('/')?,
-    };
-    let segments = match path::split(rest) {
-        Ok(segments) => segments,
-        Err(error) => return Some(Err(Reason::BadRequest(error.to_string()))),
-    };
-    let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
-    match &segments[..] {
-        ["packages", package @ ..] if !package.is_empty() => Some(parse_package(names, &package.join("/"), query)),
-        ["health"] => Some(Ok(WebPage::Health)),
-        ["setup"] => Some(Ok(WebPage::SetUp { package: parameter(query, "package") })),
-        ["sign-in"] => Some(Ok(WebPage::SignIn)),
-        ["assets", name] => Some(Ok(WebPage::Asset((*name).to_owned()))),
-        _ => None,
+pub(super) fn parse(names: &Names, path: &str, query: &str) -> Result<Option<WebPage>, Reason> {
+    let Some(rest) = path.strip_prefix('-') else { return Ok(None) };
+    if matches!(rest, "" | "/") {
+        return Ok(Some(WebPage::Packages(PackageSearch::parse(query))));
     }
+    let Some(rest) = rest.strip_prefix('/') else { return Ok(None) };
+    let segments = path::split(rest).map_err(|error| Reason::BadRequest(error.to_string()))?;
+    let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+    Ok(Some(match &segments[..] {
+        ["packages", package @ ..] if !package.is_empty() => parse_package(names, &package.join("/"), query)?,
+        ["health"] => WebPage::Health,
+        ["setup"] => WebPage::SetUp { package: parameter(query, "package") },
+        ["sign-in"] => WebPage::SignIn,
+        ["assets", name] => WebPage::Asset((*name).to_owned()),
+        _ => return Ok(None),
+    }))
 }
 
 fn parse_package(names: &Names, text: &str, query: &str) -> Result<WebPage, Reason> {
@@ -98,7 +96,7 @@ impl PackageSearch {
         }
     }
 
-    /// The query of the page behind `after`; the first one without it.
+    /// The query of the page after the key `after`; without one, that of the first page.
     pub fn query(&self, after: Option<&str>) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         if !self.text.is_empty() {

@@ -71,7 +71,7 @@ impl FromStr for FleetNode {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = |what: &str| ValueError(format!("{what}; write for example \"a=https://10.0.0.1:8470\""));
+        let wrong = |reason| ValueError { reason, example: Some("\"a=https://10.0.0.1:8470\"") };
         let (name, url) = text.split_once('=').ok_or_else(|| wrong("not a node"))?;
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
         if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
@@ -99,6 +99,7 @@ impl Serialize for FleetNode {
 
 impl<'de> Deserialize<'de> for FleetNode {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?.parse().map_err(de::Error::custom)
+        let text = String::deserialize(from)?;
+        text.parse().map_err(|error: ValueError| de::Error::custom(error.reason))
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::{ARCHIVE_PATH, CHANGES_PATH, Config, FleetNode, NodeConnections};
 use crate::{
     entry::Key,
-    value::rate_floor::{RateFloor, at_least},
+    value::rate_floor::{RateFloor, with_rate_floor},
 };
 
 /// The slowest body that is waited for, bytes per second in each window of waiting. It is less than what the other node demands
@@ -87,7 +87,7 @@ impl NodeClient {
         }
         let len = response.content_length();
         let floor = RateFloor::new(MIN_NODE_RATE, NODE_RATE_WINDOW);
-        Ok(NodeBody { len, bytes: at_least(body(response, self.idle_timeout), floor, || NodeError::TimedOut) })
+        Ok(NodeBody { len, bytes: with_rate_floor(body(response, self.idle_timeout), floor, || NodeError::TimedOut) })
     }
 
     /// Says to a node that this one has written a change to the bucket.

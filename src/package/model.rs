@@ -1,4 +1,4 @@
-//! What the package model of the Serverless Registry Model demands and a package does not have.
+//! Findings: the rules of the package model of the Serverless Registry Model that a package does not conform to.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +33,7 @@ pub enum ModelRule {
     NameDiffers,
     /// Of a registry: `Version` in `publish.yaml` is the version that is published.
     VersionDiffers,
-    /// A rule that this version does not have.
+    /// A rule that this version of the mirror does not have.
     #[serde(other)]
     Other,
 }
@@ -45,7 +45,7 @@ pub struct ModelFinding {
     pub rule: ModelRule,
     /// The file, folder or key that it is about.
     pub subject: String,
-    /// What is wrong, as a short sentence without a full stop. Ours, but for what it quotes.
+    /// What is wrong, as a short sentence without a full stop. The mirror's own text, except for what it quotes.
     pub message: String,
 }
 
@@ -55,7 +55,7 @@ impl ModelFinding {
         Self { rule, subject: printable(subject, MAX_SUBJECT_CHARS), message: message.into() }
     }
 
-    /// What `messages` says for several findings: the messages, separated by semicolons.
+    /// The messages of several findings, separated by semicolons.
     pub fn sentence(findings: &[Self]) -> String {
         findings.iter().map(|finding| finding.message.as_str()).collect::<Vec<_>>().join("; ")
     }

@@ -16,7 +16,7 @@ pub struct VersionedPattern {
     version: Option<VersionPattern>,
 }
 
-/// Which versions a pattern means.
+/// The versions that a pattern matches.
 #[derive(Clone, Debug)]
 enum VersionPattern {
     /// Names with `*` and `?`.
@@ -39,12 +39,12 @@ pub enum VersionedPatternError {
 }
 
 impl VersionedPattern {
-    /// True when the pattern is about the package in some version.
+    /// True when the pattern matches the package, in any version.
     pub fn matches_package(&self, package: &PackageId) -> bool {
         self.package.matches(package)
     }
 
-    /// True when the pattern means this version of the package. A version is meant by either spelling, with or without `v`.
+    /// True when the pattern matches this version of the package, in either spelling: with or without `v`.
     pub fn matches(&self, package: &PackageId, version: &str) -> bool {
         self.package.matches(package)
             && match &self.version {
@@ -74,8 +74,8 @@ impl VersionedPattern {
     }
 }
 
-/// True for a version in the range. A prerelease also counts as the version that it precedes: a range without prereleases
-/// would leave `1.3.0-beta` out of `>=1.2, <1.4`.
+/// True for a version in the range. A prerelease counts as the version that it precedes, too: by the rules of semver,
+/// `>=1.2, <1.4` has no `1.3.0-beta`.
 fn in_range(range: &VersionReq, version: &Version) -> bool {
     range.matches(version) || range.matches(&Version::new(version.major, version.minor, version.patch))
 }

@@ -1,4 +1,4 @@
-//! What documents take in memory once they are parsed.
+//! The memory that parsed documents take.
 
 use super::{Asset, BranchHead, MovingHead, Release, Releases, Repository, RepositoryBranches, RepositoryTags};
 use crate::value::memory_weight::{MemoryWeight, Weigh};

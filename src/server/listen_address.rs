@@ -4,13 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Deserializer, de};
 
-/// A text that is no address to listen on.
+/// A text that is no address to listen on. The configuration adds an example.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum ListenAddressError {
     /// A port without an address: whether the network may connect is for the operator to say.
     #[error(
-        "an IP address is missing; write for example \"127.0.0.1:{port}\" for this machine alone, \"0.0.0.0:{port}\" for the \
-         network"
+        "an IP address is missing; write \"127.0.0.1:{port}\" for this machine alone, \"0.0.0.0:{port}\" for the network"
     )]
     PortAlone {
         /// The port.

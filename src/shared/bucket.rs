@@ -21,7 +21,7 @@ use super::{
     object_name::ObjectName,
     status::BucketCounters,
 };
-use crate::value::rate_floor::{RateFloor, at_least};
+use crate::value::rate_floor::{RateFloor, with_rate_floor};
 
 /// How long a signed address is valid: longer than any request, and with room for clocks that differ.
 const ADDRESS_LIFETIME: Duration = Duration::from_secs(3600);
@@ -241,7 +241,7 @@ impl Bucket {
         let len = response.content_length();
         let floor = RateFloor::new(MIN_BUCKET_BODY_RATE, BUCKET_RATE_WINDOW);
         let slow = self.clone();
-        let bytes = at_least(self.clone().body(response, place).boxed(), floor, move || {
+        let bytes = with_rate_floor(self.clone().body(response, place).boxed(), floor, move || {
             slow.gate.failed();
             BucketError::TimedOut
         });

@@ -100,7 +100,7 @@ pub use spool::Spool;
 pub use upload_queue::{DiskUploads, UploadQueueUsage};
 
 /// The least usable limit: index and journal must fit, with some space beside them.
-pub const LEAST_LIMIT: ByteSize = ByteSize::mib(4);
+pub const MIN_DISK_LIMIT: ByteSize = ByteSize::mib(4);
 
 /// The tier's name in `Cache-Status`.
 const DISK_TIER: &str = "disk";

@@ -17,14 +17,14 @@ const MEMORY_TIER: &str = "memory";
 const ENTRY_OVERHEAD_BYTES: usize = 1024;
 
 /// Smallest `memory.limit`: the caches of a fixed size, and room for work.
-pub const LEAST_MEMORY: ByteSize = ByteSize::mib(256);
+pub const MIN_MEMORY_LIMIT: ByteSize = ByteSize::mib(256);
 
 /// The `[memory]` section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Memory for everything that clients and upstreams cause. Default: a quarter of the machine's, or of
-    /// the control group's; at least [`LEAST_MEMORY`] and at most 4 GiB.
+    /// the control group's; at least [`MIN_MEMORY_LIMIT`] and at most 4 GiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<ByteSize>,
     /// Memory for release documents.

@@ -50,7 +50,7 @@ impl ResponseBody {
     }
 
     /// The same body, which fails when it is slower than `min_rate` bytes per second.
-    pub(super) fn at_least(self, min_rate: u64) -> Self {
+    pub(super) fn with_min_rate(self, min_rate: u64) -> Self {
         Self { rate_floor: Some(RateFloor::new(min_rate, RATE_WINDOW)), ..self }
     }
 

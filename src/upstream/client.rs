@@ -244,7 +244,7 @@ impl ApiClient {
         let place = self.take_place(call, kind, PlaceKind::Download).await?;
         match self.follow_redirects(call, url, kind, None).await? {
             ArchiveResponse::Opened(opened) => Ok(OpenedArchive {
-                body: Box::new(opened.body.at_least(self.min_rate)),
+                body: Box::new(opened.body.with_min_rate(self.min_rate)),
                 place: DownloadPlace::new(place),
                 ..opened
             }),

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use url::{Host, Url};
 
 use super::{BuildError, Config};
+use crate::value::io_reason::io_reason;
 
 /// How long an idle connection is kept. Shorter than the forges' own limit, so that the mirror closes first.
 const MAX_IDLE_CONNECTION_AGE: Duration = Duration::from_secs(45);
@@ -160,7 +161,7 @@ impl ConnectSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityFileError {
     /// It cannot be read.
-    #[error("this file cannot be read: {}", .0.to_string().split(" (os error").next().unwrap_or_default())]
+    #[error("this file cannot be read: {}", io_reason(.0))]
     Unreadable(std::io::Error),
     /// It has no certificate in PEM.
     #[error("this file has no PEM certificate")]

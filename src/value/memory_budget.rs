@@ -17,7 +17,7 @@ use tokio::{
 const GRAIN_BYTES: u64 = 16 << 10;
 /// How long work waits for memory.
 pub const WAIT: Duration = Duration::from_secs(2);
-/// When work that found no memory may be tried again.
+/// Time after which work that found no memory may be tried again.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// A number of bytes that work shares. Cheap to clone.
@@ -25,7 +25,7 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 pub struct MemoryBudget {
     grains: Arc<Semaphore>,
     /// Most grains of one share, so that the largest piece of work runs when it is alone.
-    most: u32,
+    max_share: u32,
     total: u32,
 }
 
@@ -42,12 +42,12 @@ pub struct MemoryShare {
 pub struct MemoryShortage;
 
 impl MemoryBudget {
-    /// A budget of `total` bytes. One share is counted with `most` bytes at most.
-    pub fn new(total: u64, most: u64) -> Self {
+    /// A budget of `total` bytes. One share counts as `max_share` bytes at most, however large it becomes.
+    pub fn new(total: u64, max_share: u64) -> Self {
         // No semaphore holds more; in grains, this is far more than any machine has.
         let grains = |bytes: u64| u32::try_from(bytes / GRAIN_BYTES).unwrap_or(u32::MAX >> 4).clamp(1, u32::MAX >> 4);
         let total = grains(total);
-        Self { grains: Arc::new(Semaphore::new(total as usize)), most: grains(most).min(total), total }
+        Self { grains: Arc::new(Semaphore::new(total as usize)), max_share: grains(max_share).min(total), total }
     }
 
     /// A budget that is never taken, for programs that do one thing at a time.
@@ -131,7 +131,7 @@ impl MemoryShare {
     }
 
     fn missing(&self, bytes: u64) -> u32 {
-        let grains = u32::try_from(bytes.div_ceil(GRAIN_BYTES)).unwrap_or(u32::MAX).min(self.budget.most);
+        let grains = u32::try_from(bytes.div_ceil(GRAIN_BYTES)).unwrap_or(u32::MAX).min(self.budget.max_share);
         grains.saturating_sub(u32::try_from(self.grains()).unwrap_or(u32::MAX))
     }
 
@@ -143,8 +143,7 @@ impl MemoryShare {
     }
 }
 
-/// A share that a value holds for as long as it lives, with all its clones. It is no part of what the value is: any two are
-/// equal.
+/// A share that is held as long as a value and its clones live. Any two compare as equal: it is no part of the value's content.
 #[derive(Clone, Debug, Default)]
 pub struct HeldMemory {
     _share: Option<Arc<MemoryShare>>,

@@ -24,7 +24,7 @@ impl MemoryWeight {
         Self::up_to(usize::MAX)
     }
 
-    /// Counts until `limit` is exceeded: after that, nothing is looked at.
+    /// Counts until `limit` is exceeded; after that, values need not be counted to their end.
     pub fn up_to(limit: usize) -> Self {
         Self { bytes: 0, limit }
     }

@@ -1,4 +1,4 @@
-//! The least rate of a body that is received: one that drips must not hold its place for ever.
+//! The least rate of a body that is received, so that a slow sender does not hold its place for ever.
 
 use std::time::Duration;
 
@@ -52,8 +52,8 @@ impl RateFloor {
     }
 }
 
-/// A body that ends with `too_slow` where it arrives below the least rate.
-pub(crate) fn at_least<E: Send + 'static>(
+/// The same body, which ends with the error `too_slow` when it arrives below the least rate.
+pub(crate) fn with_rate_floor<E: Send + 'static>(
     bytes: BoxStream<'static, Result<Bytes, E>>,
     floor: RateFloor,
     too_slow: impl Fn() -> E + Send + 'static,
@@ -92,7 +92,7 @@ mod tests {
                 tokio::time::sleep(SECOND).await;
                 Ok(Bytes::from(vec![0; bytes]))
             });
-            at_least(chunks.boxed(), RateFloor::new(1000, 30 * SECOND), || "too slow")
+            with_rate_floor(chunks.boxed(), RateFloor::new(1000, 30 * SECOND), || "too slow")
         };
         let whole: Vec<_> = body(1000).collect().await;
         assert!(whole.len() == 100 && whole.iter().all(Result::is_ok));

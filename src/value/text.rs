@@ -1,4 +1,4 @@
-//! Sizes and times as people read them, on pages, in a terminal and in its access log.
+//! Sizes and times in a form for people: on pages, in a terminal, and in the access log that a terminal shows.
 
 use std::fmt;
 

@@ -233,7 +233,7 @@ async fn an_immutable_zip_has_freshness_left_however_old_it_is() {
 async fn a_zip_that_finds_no_room_is_not_called_stored() {
     let forge = Forge::start().await;
     forge.repo(PACKAGE).release("v1.0.0", |r| r.stored().big(3 << 20));
-    let least = srm_mirror::storage::disk::LEAST_LIMIT;
+    let least = srm_mirror::storage::disk::MIN_DISK_LIMIT;
     let mirror = setup(&forge)
         .with(|config| {
             config.disk.limit = least;

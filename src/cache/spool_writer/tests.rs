@@ -163,12 +163,13 @@ async fn many_tiny_chunks_are_not_held_back() {
 
 #[tokio::test]
 async fn a_refused_write_loses_no_byte_that_was_queued() {
-    let config = disk::Config { limit: disk::LEAST_LIMIT, documents: disk::LEAST_LIMIT, ..disk::Config::default() };
+    let config =
+        disk::Config { limit: disk::MIN_DISK_LIMIT, documents: disk::MIN_DISK_LIMIT, ..disk::Config::default() };
     let test = TestCache::with_disk(&config);
     let spool = test.cache.disk().spool(None).expect("room");
     let file = spool.file();
     let writer = SpoolWriter::start(&tokio_util::task::TaskTracker::new(), spool, ProgressListeners::none());
-    let whole = body(2 * usize::try_from(disk::LEAST_LIMIT.0).expect("small"), 0);
+    let whole = body(2 * usize::try_from(disk::MIN_DISK_LIMIT.0).expect("small"), 0);
     let mut rest = whole.clone();
     let mut refused = None;
     while !rest.is_empty() && refused.is_none() {
@@ -176,7 +177,7 @@ async fn a_refused_write_loses_no_byte_that_was_queued() {
         refused = writer.write(chunk).await.err().and_then(|error| error.chunk);
     }
     let Err(FinishError::Refused { written, unwritten }) = writer.finish().await else { panic!("it was not refused") };
-    assert!(written > 0 && written <= disk::LEAST_LIMIT.0, "{written}");
+    assert!(written > 0 && written <= disk::MIN_DISK_LIMIT.0, "{written}");
     let mut kept = file.read(0, usize::try_from(written).expect("small")).await.expect("readable").to_vec();
     unwritten.iter().chain(&refused).for_each(|chunk| kept.extend_from_slice(chunk));
     assert!(kept == whole[..whole.len() - rest.len()], "{} of {} bytes", kept.len(), whole.len() - rest.len());

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     cli::mirror_token::MirrorToken,
-    dialect::{ExampleTarget, UNRESERVED},
+    dialect::{ExampleTarget, PATH_ENCODE_SET},
     upstream::{ca_certificates, system_roots},
 };
 
@@ -197,7 +197,7 @@ impl RouteChecker {
         {
             tracing::debug!(%error, "the examples have no version");
         }
-        let tag = tag.map(|tag| utf8_percent_encode(&tag, UNRESERVED).to_string());
+        let tag = tag.map(|tag| utf8_percent_encode(&tag, PATH_ENCODE_SET).to_string());
 
         let route = format!("/v3/packages/{v3}/release/latest");
         self.check_json("s 3", &route, |value| release_tag(value.get("body")?)).await;

@@ -10,7 +10,7 @@ use url::Host;
 use crate::{
     app::{NamedUpstream, Names},
     config::Config,
-    dialect::ExampleTarget,
+    dialect::{ExampleTarget, OfficialRoutes},
     value::BaseUrl,
 };
 
@@ -38,7 +38,8 @@ pub(super) fn parse(url: &BaseUrl, text: &str) -> Result<ExampleTarget, PackageA
         let is_forge = name.contains('/');
         upstreams.push(if is_forge { NamedUpstream::forge(upstream) } else { NamedUpstream::registry(upstream, None) });
     }
-    let names = Names::new(&defaults.names, &[], upstreams, true).map_err(|error| invalid(error.to_string()))?;
+    let names =
+        Names::new(&defaults.names, &[], upstreams, OfficialRoutes::On).map_err(|error| invalid(error.to_string()))?;
     ExampleTarget::parse(url.as_str().to_owned(), Arc::new(names), text).map_err(|error| invalid(error.to_string()))
 }
 

@@ -17,7 +17,7 @@ use crate::{
         FAILED, UNAVAILABLE, admin_client::bounded, byte_bar::ByteBar, escape_terminal, mirror_token::MirrorToken,
         print,
     },
-    dialect::UNRESERVED,
+    dialect::PATH_ENCODE_SET,
     http::field::repr_digest,
     package::{ModelFinding, PackageName},
     upstream::system_roots,
@@ -28,7 +28,7 @@ use crate::{
 /// zip and waits for its disk.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
 /// A body is sent at this rate at least, bytes per second.
-const LEAST_UPLOAD_RATE: u64 = 10 << 10;
+const MIN_ZIP_UPLOAD_RATE: u64 = 10 << 10;
 /// Longest time between two parts of an answer.
 const ANSWER_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -137,7 +137,7 @@ impl HostedClient {
             .header(header::EXPECT, "100-continue")
             .header(CONTENT_DIGEST, repr_digest(&zip.digest))
             .body(Body::wrap_stream(body(Arc::new(file), zip.len, bar)));
-        let limit = ANSWER_TIMEOUT + Duration::from_secs(zip.len / LEAST_UPLOAD_RATE);
+        let limit = ANSWER_TIMEOUT + Duration::from_secs(zip.len / MIN_ZIP_UPLOAD_RATE);
         self.send(request, limit).await
     }
 
@@ -164,8 +164,8 @@ impl HostedClient {
     }
 
     fn zip_url(&self, package: &PackageName, version: &str) -> String {
-        let version = utf8_percent_encode(version, UNRESERVED);
-        format!("{}/{}/zipball/{version}", self.base, utf8_percent_encode(package.base_name(), UNRESERVED))
+        let version = utf8_percent_encode(version, PATH_ENCODE_SET);
+        format!("{}/{}/zipball/{version}", self.base, utf8_percent_encode(package.base_name(), PATH_ENCODE_SET))
     }
 
     async fn send<T: DeserializeOwned>(

@@ -52,7 +52,7 @@ fn an_alias_of_no_folder_is_an_error_that_says_why() {
     let error_of = |key: &str, value: &str| {
         let config = Config { aliases: [(key.to_owned(), value.to_owned())].into(), ..Config::default() };
         let upstreams = [forges(&["github"]), vec![NamedUpstream::registry("official", None)]].concat();
-        let error = Names::new(&config, &[], upstreams, false).expect_err(value);
+        let error = Names::new(&config, &[], upstreams, OfficialRoutes::Off).expect_err(value);
         assert!(error.to_string().contains("for example start-x = \"github:acme/apps//start-x\""), "{error}");
         match error {
             NamesError::Alias { reason, .. } => reason,

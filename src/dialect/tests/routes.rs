@@ -13,7 +13,7 @@ fn row(packages: &str, dialect: Option<DialectName>, upstreams: &[&str]) -> Rout
     RouteConfig { packages: packages.to_owned(), dialect, upstreams }
 }
 
-fn routed(config: &Config, rows: &[RouteConfig], official: bool) -> Names {
+fn routed(config: &Config, rows: &[RouteConfig], official: OfficialRoutes) -> Names {
     Names::new(config, rows, upstreams(), official).expect("a valid configuration")
 }
 
@@ -27,7 +27,7 @@ fn show_route(names: &Names, name: &str, dialect: DialectName) -> String {
 
 #[test]
 fn plain_names_come_from_the_official_registry_by_default() {
-    let names = routed(&Config::default(), &[], true);
+    let names = routed(&Config::default(), &[], OfficialRoutes::On);
     for (name, dialect, expected) in [
         ("fc3", DialectName::V3, "Default official:fc3"),
         ("fc3", DialectName::Simple, "Default official-2x:fc3 official:fc3"),
@@ -40,7 +40,7 @@ fn plain_names_come_from_the_official_registry_by_default() {
     ] {
         assert_eq!(show_route(&names, name, dialect), expected, "{name} {dialect:?}");
     }
-    let off = routed(&Config::default(), &[], false);
+    let off = routed(&Config::default(), &[], OfficialRoutes::Off);
     assert_eq!(show_route(&off, "fc3", DialectName::V3), "NoRoute ");
     assert_eq!(show_route(&off, "devsapp/core", DialectName::Simple), "DefaultUpstream github:devsapp/core");
 }
@@ -54,7 +54,7 @@ fn a_configured_row_precedes_the_default_owner_which_precedes_the_default_rows()
         row("secret/*", None, &[]),
         row("devsapp/*", Some(DialectName::Github), &[]),
     ];
-    let names = routed(&config, &rows, true);
+    let names = routed(&config, &rows, OfficialRoutes::On);
     for (name, dialect, expected) in [
         ("fc3", DialectName::V3, "Configured official:fc3"),
         ("FC3", DialectName::Srm, "Configured github:acme/FC3 official:FC3"),
@@ -78,14 +78,14 @@ fn a_row_that_cannot_be_used_is_an_error_with_its_number_and_reason() {
         (row("acme/*", None, &["official-2x"]), "plain names"),
     ] {
         let rows = [row("ok/*", None, &["github"]), bad];
-        let error = Names::new(&Config::default(), &rows, upstreams(), true).expect_err(part).to_string();
+        let error = Names::new(&Config::default(), &rows, upstreams(), OfficialRoutes::On).expect_err(part).to_string();
         assert!(error.starts_with("routes, table 2: ") && error.contains(part), "{error}");
     }
 }
 
 #[test]
 fn a_path_below_a_registry_has_plain_names() {
-    let names = routed(&Config::default(), &[], true);
+    let names = routed(&Config::default(), &[], OfficialRoutes::On);
     check(
         &names,
         &[
@@ -108,7 +108,7 @@ fn a_path_below_a_registry_has_plain_names() {
 
 #[test]
 fn zipball_url_and_v3_name_name_the_source_of_a_plain_name() {
-    let names = routed(&Config::default(), &[], true);
+    let names = routed(&Config::default(), &[], OfficialRoutes::On);
     let fc3 = id(&names, "official:fc3");
     for (dialect, expected) in [
         (DialectName::Srm, "b/official/fc3/zipball/1"),
@@ -121,7 +121,7 @@ fn zipball_url_and_v3_name_name_the_source_of_a_plain_name() {
     assert_eq!(names.v3_name(&id(&names, "official-2x:fc")).as_deref(), Some("official-2x__fc"));
     assert_eq!(names.v3_name(&id(&names, "github:o/r")).as_deref(), Some("o__r"));
     // A repository that a route may lead elsewhere has no short address.
-    let routed = routed(&Config::default(), &[row("acme/*", None, &["gitee", "github"])], true);
+    let routed = routed(&Config::default(), &[row("acme/*", None, &["gitee", "github"])], OfficialRoutes::On);
     let acme = id(&routed, "github:acme/x");
     assert_eq!(zipball_url("b", &routed, &acme, "1", DialectName::Srm), "b/github/acme/x/zipball/1");
 }
@@ -130,7 +130,7 @@ fn zipball_url_and_v3_name_name_the_source_of_a_plain_name() {
 fn an_alias_takes_a_name_before_every_route() {
     let aliases = [("fc3".to_owned(), "official-2x:fc3".to_owned()), ("x".to_owned(), "official:Y".to_owned())];
     let config = Config { aliases: aliases.into(), ..Config::default() };
-    let names = routed(&config, &[], true);
+    let names = routed(&config, &[], OfficialRoutes::On);
     check(
         &names,
         &[
@@ -147,15 +147,15 @@ fn the_catalog_asks_the_upstreams_that_plain_names_may_come_from() {
     let owner = Config { default_owner: Some("acme".into()), ..Config::default() };
     let v3 = Some(DialectName::V3);
     for (config, rows, official, expected) in [
-        (Config::default(), vec![], true, &["official"][..]),
-        (Config::default(), vec![], false, &[]),
-        (owner, vec![], true, &[]),
-        (Config::default(), vec![row("fc*", v3, &["official-2x"])], true, &["official-2x", "official"]),
-        (Config::default(), vec![row("fc*", None, &["official"])], true, &["official"]),
-        (Config::default(), vec![row("*", None, &["official-2x"])], true, &["official-2x"]),
-        (Config::default(), vec![row("*", v3, &[])], true, &[]),
-        (Config::default(), vec![row("*", Some(DialectName::Srm), &["github"])], true, &["official"]),
-        (Config::default(), vec![row("acme/*", None, &["github"])], false, &[]),
+        (Config::default(), vec![], OfficialRoutes::On, &["official"][..]),
+        (Config::default(), vec![], OfficialRoutes::Off, &[]),
+        (owner, vec![], OfficialRoutes::On, &[]),
+        (Config::default(), vec![row("fc*", v3, &["official-2x"])], OfficialRoutes::On, &["official-2x", "official"]),
+        (Config::default(), vec![row("fc*", None, &["official"])], OfficialRoutes::On, &["official"]),
+        (Config::default(), vec![row("*", None, &["official-2x"])], OfficialRoutes::On, &["official-2x"]),
+        (Config::default(), vec![row("*", v3, &[])], OfficialRoutes::On, &[]),
+        (Config::default(), vec![row("*", Some(DialectName::Srm), &["github"])], OfficialRoutes::On, &["official"]),
+        (Config::default(), vec![row("acme/*", None, &["github"])], OfficialRoutes::Off, &[]),
     ] {
         let asked = routed(&config, &rows, official).upstreams_of_plain_names(DialectName::V3);
         let asked: Vec<&str> = asked.iter().map(AsRef::as_ref).collect();
@@ -168,7 +168,7 @@ fn a_package_of_a_registry_has_its_address_in_the_github_dialect_where_one_leads
     let aliases = [("acme/fc3".to_owned(), "official:fc3".to_owned())];
     let config = Config { aliases: aliases.into(), ..Config::default() };
     let rows = [row("devsapp/*", Some(DialectName::Github), &["official-2x"])];
-    let names = routed(&config, &rows, true);
+    let names = routed(&config, &rows, OfficialRoutes::On);
     for (package, path) in [
         ("official:fc3", "acme/fc3"),
         ("official-2x:core", "devsapp/core"),

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     entry::Digest,
     peer::{CertificateEnd, SerialNumber},
+    value::io_reason::io_reason,
 };
 
 /// What is wrong with a revocation list that cannot be parsed.
@@ -37,7 +38,7 @@ const MALFORMED_LIST: &str = "has a revocation list that is malformed";
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file that cannot be read.
-    #[error("the TLS file {} cannot be read: {}", file.display(), without_errno(source))]
+    #[error("the TLS file {} cannot be read: {}", file.display(), io_reason(source))]
     Unreadable {
         /// The file.
         file: PathBuf,
@@ -80,12 +81,6 @@ impl TlsError {
             _ => "certificates",
         }
     }
-}
-
-/// The text of a system error, without its number.
-fn without_errno(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
 /// A digest of the content of all files.

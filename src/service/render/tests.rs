@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     archive::FolderFacts,
-    dialect::{Config, EnvelopePart, NamedUpstream, PackageRef},
+    dialect::{Config, EnvelopePart, NamedUpstream, OfficialRoutes, PackageRef},
     package::{CatalogPackage, MetadataDetails, PublishDetails, PublishManifest},
     registry::release_facts::{KnownContent, PackageFiles},
 };
@@ -12,7 +12,8 @@ fn names() -> Names {
     let aliases = [("fc3", "devsapp/fc3"), ("start", "gitee:example/start-demo")];
     let aliases = aliases.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let upstreams = ["github", "gitee"].map(NamedUpstream::forge).to_vec();
-    Names::new(&Config { aliases, ..Config::default() }, &[], upstreams, false).expect("a valid configuration")
+    Names::new(&Config { aliases, ..Config::default() }, &[], upstreams, OfficialRoutes::Off)
+        .expect("a valid configuration")
 }
 
 fn map(value: Value) -> Map<String, Value> {
@@ -325,7 +326,7 @@ fn metadata_records_have_the_field_names_of_the_model() {
 #[test]
 fn a_v3_release_has_what_its_upstream_says_of_the_package_else_what_the_archive_says() {
     let upstreams = vec![NamedUpstream::forge("github"), NamedUpstream::registry("official", None)];
-    let names = Names::new(&Config::default(), &[], upstreams, false).expect("valid");
+    let names = Names::new(&Config::default(), &[], upstreams, OfficialRoutes::Off).expect("valid");
     let manifest = PublishManifest {
         kind: Some("Application".into()),
         description: Some("from the archive".into()),
@@ -382,7 +383,8 @@ fn catalog_rows_omit_unknown_fields() {
 fn a_release_of_a_registry_has_no_invented_id_in_the_github_dialect() {
     let upstreams = vec![NamedUpstream::forge("github"), NamedUpstream::registry("official-2x", Some("devsapp"))];
     let aliases = [("devsapp/core".to_owned(), "official-2x:core".to_owned())].into();
-    let names = Names::new(&Config { aliases, ..Config::default() }, &[], upstreams, false).expect("valid");
+    let names =
+        Names::new(&Config { aliases, ..Config::default() }, &[], upstreams, OfficialRoutes::Off).expect("valid");
     let package = id(&names, "devsapp/core");
     let mut release = from_gitee().remove(0);
     release.rest = map(json!({ "id": 12, "name": "core", "readme": "# core", "syaml": "a: 1", "user": {"id": 1} }));

@@ -6,7 +6,7 @@ use serde_json::Map;
 use super::*;
 use crate::http::template::{Slot, SlotTexts};
 use crate::{
-    dialect::{Config, NamedUpstream, Names, PageRequest},
+    dialect::{Config, NamedUpstream, Names, OfficialRoutes, PageRequest},
     package::{PackageId, Release, Releases},
     service::{found_package::FoundPackage, rendition::RenderedDocument},
 };
@@ -31,7 +31,7 @@ fn list(count: usize, notes: &str) -> Arc<Releases> {
 
 fn job(dialect: Dialect, base: &str, list: &Arc<Releases>) -> RenderJob {
     let upstreams = vec![NamedUpstream::forge("github")];
-    let names = Names::new(&Config::default(), &[], upstreams, false).expect("valid");
+    let names = Names::new(&Config::default(), &[], upstreams, OfficialRoutes::Off).expect("valid");
     let package = PackageId { upstream: "github".into(), name: "o/r".parse().expect("a name") };
     RenderJob {
         base: base.to_owned(),

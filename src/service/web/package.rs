@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     admin_api::RefKind,
-    dialect::{DialectName, ExampleTarget, asked_zipball_url, folder_zipball_url, shell_word, zipball_url},
+    dialect::{DialectName, ExampleTarget, folder_zipball_url, shell_word, unresolved_zipball_url, zipball_url},
     http::body::Body,
     origin::{FetchError, Missing},
     package::{PackageRef, Version},
@@ -221,7 +221,7 @@ fn zip_url(service: &Service, found: &FoundPackage, known: &KnownVersion, host: 
         (Some(folder), _) => folder_zipball_url(&host.base(), folder, version, DialectName::Srm),
         (None, RefKind::Commit) => {
             let commit = Version::Commit(version.clone());
-            asked_zipball_url(&host.base(), &service.names, &found.id().clone().into(), &commit)
+            unresolved_zipball_url(&host.base(), &service.names, &found.id().clone().into(), &commit)
         }
         (None, RefKind::Tag | RefKind::Moving) => {
             zipball_url(&host.base(), &service.names, found.id(), version, DialectName::Srm)

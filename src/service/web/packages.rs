@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     access::{Access, Caller},
-    dialect::{DialectName, HOSTED, PackageSearch, UNRESERVED},
+    dialect::{DialectName, HOSTED, PATH_ENCODE_SET, PackageSearch},
     http::body::Body,
     package::{FolderPackage, PackageKind},
     registry::catalog::{Catalog, CatalogEntry, SearchWords},
@@ -277,7 +277,7 @@ pub(super) fn kind_word(word: &str) -> String {
 
 /// A package as a part of a path.
 pub(super) fn encoded(package: &str) -> String {
-    utf8_percent_encode(package, UNRESERVED).to_string()
+    utf8_percent_encode(package, PATH_ENCODE_SET).to_string()
 }
 
 /// The first characters of a text.

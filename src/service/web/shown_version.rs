@@ -6,7 +6,7 @@ use percent_encoding::utf8_percent_encode;
 use super::text::{count, counted};
 use crate::{
     admin_api::RefKind,
-    dialect::UNRESERVED,
+    dialect::PATH_ENCODE_SET,
     registry::{
         TierStats, VersionRefusal, VersionState,
         catalog::overview::{OverviewSubject, VersionDetails},
@@ -117,7 +117,7 @@ impl ShownVersion {
             .map(|findings| findings.iter().take(MAX_SHOWN_FINDINGS).map(|finding| finding.message.clone()).collect());
         let is_served = known.hosted.is_none() || has_zip.is_some();
         Self {
-            path: format!("{package}@{}", utf8_percent_encode(&known.version, UNRESERVED)),
+            path: format!("{package}@{}", utf8_percent_encode(&known.version, PATH_ENCODE_SET)),
             version: known.version.clone(),
             kind: match known.kind {
                 RefKind::Tag => "tag",

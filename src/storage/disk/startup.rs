@@ -5,7 +5,7 @@ use std::{io, path::Path, sync::Arc};
 use tracing::info;
 
 use super::{
-    Config, Disk, LEAST_LIMIT, OpenError,
+    Config, Disk, MIN_DISK_LIMIT, OpenError,
     admission::{Admission, AdmissionParts},
     blob_keys::{BlobKeys, BlobKeysParts},
     blob_metas::{BlobMetas, UnlinkedBlobs},
@@ -39,8 +39,8 @@ const FIXED_FILES_BYTES: u64 = 2 * 4096;
 /// Opens a cache directory. Blocks.
 pub(super) fn open(config: &Config, dir: &Path) -> Result<Disk, OpenError> {
     let limit = config.limit.0;
-    if limit < LEAST_LIMIT.0 {
-        return Err(OpenError::Limit { limit, least: LEAST_LIMIT.0 });
+    if limit < MIN_DISK_LIMIT.0 {
+        return Err(OpenError::Limit { limit, least: MIN_DISK_LIMIT.0 });
     }
     let io = |what: &'static str| move |source| OpenError::Io { what, source };
     let layout = Arc::new(Layout::new(dir));

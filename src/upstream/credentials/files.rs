@@ -44,11 +44,11 @@ impl CredentialPool {
 
     fn read_file(&self, slot: &CredentialSlot, reading: CredentialReading) {
         let mut last = slot.file.0.lock();
-        let Some(read) = last.source.read_again() else { return };
         let upstream = self.exchange.upstream.as_str();
         let credential = last.source.label().to_owned();
-        let source = match read {
-            Ok(source) => source,
+        let source = match last.source.read_again() {
+            Ok(Some(source)) => source,
+            Ok(None) => return,
             Err(error) => {
                 if last.error.as_ref() != Some(&error) || reading == CredentialReading::Requested {
                     tracing::error!(upstream, credential, %error, "cannot read a credential again; the previous one stays in use");
@@ -61,7 +61,7 @@ impl CredentialPool {
         if source.secret == last.source.secret {
             return;
         }
-        // The content was checked when it was read.
+        // Cannot fail: the content was checked when it was read.
         if let Ok(new) = Credential::new(self.profile, &source) {
             *slot.present.write() = Arc::new(new);
             last.source = source;

@@ -9,7 +9,7 @@ use jsonwebtoken::EncodingKey;
 use serde::{Deserialize, Serialize};
 
 use super::app_jwt;
-use crate::value::Secret;
+use crate::value::{Secret, io_reason::io_reason};
 
 /// Longest token that is accepted, in bytes; a larger file was named by mistake.
 const MAX_TOKEN_BYTES: usize = 4096;
@@ -78,7 +78,7 @@ pub enum CredentialSourceError {
     /// The file cannot be read.
     #[error("this file cannot be read: {0}")]
     UnreadableFile(String),
-    /// The file or the variable is empty.
+    /// The file is empty, or the text of a token.
     #[error("this file is empty")]
     EmptyFile,
     /// The content is no token.
@@ -146,12 +146,12 @@ impl CredentialSource {
     ///
     /// # Errors
     /// When the file cannot be read or its content cannot be used.
-    pub(super) fn read_again(&self) -> Option<Result<Self, CredentialSourceError>> {
-        let file = self.file.as_deref()?;
-        Some(match &self.secret {
-            CredentialSecret::Token(_) => Self::of_token_file(file),
-            CredentialSecret::App { app_id, .. } => Self::of_app(app_id, file),
-        })
+    pub(super) fn read_again(&self) -> Result<Option<Self>, CredentialSourceError> {
+        let Some(file) = self.file.as_deref() else { return Ok(None) };
+        match &self.secret {
+            CredentialSecret::Token(_) => Self::of_token_file(file).map(Some),
+            CredentialSecret::App { app_id, .. } => Self::of_app(app_id, file).map(Some),
+        }
     }
 }
 
@@ -167,10 +167,7 @@ fn checked_token(token: Secret) -> Result<Secret, CredentialSourceError> {
 }
 
 fn read(file: &Path, max_bytes: usize) -> Result<Secret, CredentialSourceError> {
-    let unreadable = |error: io::Error| {
-        let text = error.to_string();
-        CredentialSourceError::UnreadableFile(text.split(" (os error").next().unwrap_or(&text).to_owned())
-    };
+    let unreadable = |error: io::Error| CredentialSourceError::UnreadableFile(io_reason(&error));
     let mut text = String::new();
     let file = fs::File::open(file).map_err(unreadable)?;
     // One byte more than allowed, so that a file that is too large is seen as such.

@@ -24,7 +24,7 @@ use crate::{
         warm::package_spec::RawName,
     },
     config::Config,
-    dialect::UNRESERVED,
+    dialect::PATH_ENCODE_SET,
     entry::Digest,
     package::{DialectName, NameForm},
     upstream::system_roots,
@@ -108,7 +108,7 @@ impl MirrorClient {
 
     /// The address of a version's zip; `form` is the route word, `zipball` or `flat`.
     fn zip_url(&self, package: &RawName, form: &str, version: &str) -> String {
-        format!("{}{}/{form}/{}", self.base, package.path(), utf8_percent_encode(version, UNRESERVED))
+        format!("{}{}/{form}/{}", self.base, package.path(), utf8_percent_encode(version, PATH_ENCODE_SET))
     }
 
     /// The package at its source by the routes of a dialect: the address of its latest zip names it.

@@ -20,7 +20,10 @@ use crate::{
         ReloadConfig, RemoveArchives, RevokeToken, RotateSigningKey, SetRoute, ShowRoute, UnblockVersions,
         UnyankVersion, VerifyArchives, VerifyHosted, WarmArchive, WarmLists, YankVersion,
     },
-    dialect::{self, ApiRequest, ApiRoot, CatalogMenu, Config, Dialect, NamedUpstream, Names, Ops, Route, WebPage},
+    dialect::{
+        self, ApiRequest, ApiRoot, CatalogMenu, Config, Dialect, NamedUpstream, Names, OfficialRoutes, Ops, Route,
+        WebPage,
+    },
     entry::Key,
     package::DialectName,
 };
@@ -80,7 +83,7 @@ fn operations_of<'d>(document: &'d Value, template: &'d str, item: &'d Value) ->
 fn names() -> Names {
     let upstreams =
         vec![NamedUpstream::forge("github"), NamedUpstream::registry("official", None), NamedUpstream::hosted()];
-    Names::new(&Config::default(), &[], upstreams, true).expect("a valid configuration")
+    Names::new(&Config::default(), &[], upstreams, OfficialRoutes::On).expect("a valid configuration")
 }
 
 fn parsed(names: &Names, operation: &Operation<'_>) -> Route {
