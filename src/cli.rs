@@ -76,8 +76,7 @@ Exit codes:
   64   invalid usage or configuration
   66   a certificate or key cannot be read
   69   an address to listen on is not available; connect --check, cache, reload, route, status, token, publish,
-       delete, yank: the
-       mirror cannot be reached;
+       delete, yank: the mirror cannot be reached;
        shared: the bucket cannot be used;
        warm: the mirror or an upstream cannot be reached
   70   a bug in this program
@@ -117,7 +116,7 @@ enum Command {
     /// Print the version, as --version
     #[command(after_help = "Example: srm-mirror version")]
     Version,
-    Warm(warm::Warm),
+    Warm(warm::WarmCommand),
 }
 
 /// Flags of commands that use the whole configuration.
@@ -255,11 +254,15 @@ fn escape_terminal_lines(text: &str) -> String {
     text.split('\n').map(escape_terminal).collect::<Vec<_>>().join("\n")
 }
 
-/// The error and its causes, separated by colons.
+/// The error and its causes, separated by colons. A cause with which the text of its error ends is not repeated.
 fn error_line(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
-        parts.push(without_error_number(&cause.to_string()).to_owned());
+        let text = cause.to_string();
+        let text = without_error_number(&text);
+        if !parts.last().is_some_and(|part| part.ends_with(text)) {
+            parts.push(text.to_owned());
+        }
         // The messages of these errors include their causes.
         if cause.is::<ConfigError>() || cause.is::<StartError>() {
             break;
@@ -382,6 +385,17 @@ mod tests {
             assert_eq!((exit_code(&refused), error_line(&refused).as_str()), (expected, "import x: no"), "{code:?}");
         }
         assert_eq!(exit_code(&admin_client::Unavailable("gone".into()).into()), UNAVAILABLE);
+    }
+
+    #[test]
+    fn a_cause_that_an_error_has_in_its_text_is_named_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("--file none: {source}")]
+        struct Unreadable {
+            source: io::Error,
+        }
+        let unreadable = anyhow::Error::from(Unreadable { source: io::Error::from_raw_os_error(2) }).context("warm");
+        assert_eq!(error_line(&unreadable), "warm: --file none: No such file or directory");
     }
 
     #[test]

@@ -78,8 +78,9 @@ impl AdminRefusal {
     }
 }
 
-/// The error with which a command ends that cannot go on without the shared bucket.
-pub(super) fn without_bucket(error: anyhow::Error) -> anyhow::Error {
+/// Makes the refusal of a mirror that cannot use its shared bucket an [`Unavailable`], which has an exit code of its own. Other
+/// errors stay as they are.
+pub(super) fn classify_bucket_error(error: anyhow::Error) -> anyhow::Error {
     match error.downcast_ref::<AdminRefusal>() {
         Some(AdminRefusal { code: ErrorCode::Bucket, message }) => Unavailable(message.clone()).into(),
         _ => error,
@@ -231,7 +232,7 @@ impl AdminClient {
     /// A client of the mirror at an address; it connects with the first request.
     fn remote(base: &BaseUrl, token: Option<MirrorToken>) -> anyhow::Result<Self> {
         let trusted = if base.url().scheme() == "https" { system_roots() } else { &[] };
-        let client = bounded::builder(trusted).build().context("set up the client")?;
+        let client = bounded::client_builder(trusted).build().context("set up the client")?;
         let base = base.as_str().trim_end_matches('/').to_owned();
         Ok(Self { client, mirror: AdministeredMirror::Remote { base, token } })
     }
@@ -276,7 +277,7 @@ impl AdminClient {
     fn connect(dir: &Path, local: Option<LocalMirror>) -> anyhow::Result<Self> {
         let socket = SocketPath::of(dir).context("open the cache directory")?;
         let client =
-            bounded::builder(&[]).unix_socket(socket.path().to_owned()).build().context("set up the client")?;
+            bounded::client_builder(&[]).unix_socket(socket.path().to_owned()).build().context("set up the client")?;
         Ok(Self { client, mirror: AdministeredMirror::Local { _socket: socket, own: local } })
     }
 
@@ -286,7 +287,7 @@ impl AdminClient {
     /// [`Unavailable`], [`AdminRefusal`] or [`AnswerError`].
     pub(super) async fn call<C: Call>(&self, request: &C) -> anyhow::Result<C::Answer> {
         let mut response = self.send(request, C::TIMEOUT).await?;
-        bounded::parse(&bounded::body(&mut response, MAX_ANSWER_BYTES, IDLE_TIMEOUT).await?)
+        bounded::parse_json(&bounded::read_body(&mut response, MAX_ANSWER_BYTES, IDLE_TIMEOUT).await?)
     }
 
     /// Sends a request and hands over each event of its answer. An error of `each` ends it.
@@ -298,7 +299,7 @@ impl AdminClient {
         request: &S,
         mut each: impl FnMut(S::Event) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        self.subscribe_raw(request, |line| each(bounded::parse(line)?)).await
+        self.subscribe_raw(request, |line| each(bounded::parse_json(line)?)).await
     }
 
     /// As [`AdminClient::subscribe`], but each event is handed over as the JSON that was sent, without its end of line.
@@ -313,7 +314,7 @@ impl AdminClient {
         // The head comes after the selection: an export of a large cache first reads every sidecar.
         let mut response = self.send(request, BULK_TIMEOUT).await?;
         let mut line: Vec<u8> = Vec::new();
-        while let Some(bytes) = bounded::chunk(&mut response, IDLE_TIMEOUT).await? {
+        while let Some(bytes) = bounded::read_chunk(&mut response, IDLE_TIMEOUT).await? {
             let mut parts = bytes.split(|byte| *byte == b'\n').peekable();
             while let Some(part) = parts.next() {
                 line.extend_from_slice(part);
@@ -367,8 +368,8 @@ impl AdminClient {
     /// As [`AdminClient::call`].
     pub(super) async fn import_archive(&self, body: reqwest::Body) -> anyhow::Result<ImportReport> {
         let request = self.request::<ImportArchive>("application/octet-stream").body(body);
-        let mut response = self.accepted(bounded::send(request, ImportArchive::TIMEOUT).await?).await?;
-        bounded::parse(&bounded::body(&mut response, MAX_ANSWER_BYTES, IDLE_TIMEOUT).await?)
+        let mut response = self.ensure_success(bounded::send(request, ImportArchive::TIMEOUT).await?).await?;
+        bounded::parse_json(&bounded::read_body(&mut response, MAX_ANSWER_BYTES, IDLE_TIMEOUT).await?)
     }
 
     fn request<R: AdminRequest>(&self, media_type: &'static str) -> reqwest::RequestBuilder {
@@ -389,16 +390,19 @@ impl AdminClient {
 
     async fn send<R: AdminRequest>(&self, request: &R, limit: Duration) -> anyhow::Result<Response> {
         let body = serde_json::to_vec(request).context("write the request")?;
-        self.accepted(bounded::send(self.request::<R>("application/json").body(body), limit).await?).await
+        self.ensure_success(bounded::send(self.request::<R>("application/json").body(body), limit).await?).await
     }
 
-    /// A response that is no error.
-    async fn accepted(&self, mut response: Response) -> anyhow::Result<Response> {
+    /// Returns the response if it is a success.
+    ///
+    /// # Errors
+    /// [`AdminRefusal`], by the body of the error.
+    async fn ensure_success(&self, mut response: Response) -> anyhow::Result<Response> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        let body = bounded::body(&mut response, MAX_ERROR_BYTES, IDLE_TIMEOUT).await.unwrap_or_default();
+        let body = bounded::read_body(&mut response, MAX_ERROR_BYTES, IDLE_TIMEOUT).await.unwrap_or_default();
         let is_remote = matches!(self.mirror, AdministeredMirror::Remote { .. });
         Err(match serde_json::from_slice::<RefusalBody>(&body) {
             Ok(RefusalBody { message, code: Some(code) }) if status != StatusCode::UNAUTHORIZED => {

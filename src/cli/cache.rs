@@ -24,9 +24,11 @@ mod removal;
 mod stats;
 mod table;
 
-pub(super) use stats::credential_line;
 mod verify;
 mod zip_array;
+
+use keep::KeepMark;
+pub(super) use stats::credential_line;
 
 #[cfg(feature = "fuzzing")]
 pub use bundle::fuzzing::bundle as fuzz_bundle;
@@ -95,7 +97,7 @@ enum CacheAction {
     #[command(after_help = LS_HELP)]
     Ls {
         /// The zips to list [default: all]
-        #[arg(value_parser = pattern)]
+        #[arg(value_parser = parse_pattern)]
         pattern: Option<String>,
         /// The order of the list
         #[arg(long, value_enum, default_value = "name")]
@@ -126,7 +128,7 @@ enum CacheAction {
     #[command(after_help = "Example: srm-mirror cache verify 'devsapp/*'")]
     Verify {
         /// The zips to verify [default: all]
-        #[arg(value_parser = pattern)]
+        #[arg(value_parser = parse_pattern)]
         pattern: Option<String>,
         /// Do not fetch anything again
         #[arg(long)]
@@ -143,7 +145,7 @@ enum CacheAction {
     #[command(after_help = "Example: srm-mirror cache rm 'devsapp/fc3@0.*' --dry-run")]
     Rm {
         /// The zips to remove
-        #[arg(value_parser = pattern)]
+        #[arg(value_parser = parse_pattern)]
         pattern: String,
         /// Remove the pins too: the next fetch may have other content
         #[arg(long)]
@@ -168,7 +170,7 @@ enum CacheAction {
     #[command(after_help = "Example: srm-mirror cache keep 'devsapp/fc3@1.*'")]
     Keep {
         /// The zips to mark
-        #[arg(value_parser = pattern)]
+        #[arg(value_parser = parse_pattern)]
         pattern: String,
         /// Only show what would be done
         #[arg(long)]
@@ -183,7 +185,7 @@ enum CacheAction {
     #[command(after_help = "Example: srm-mirror cache unkeep 'devsapp/*'")]
     Unkeep {
         /// The zips to take the mark from
-        #[arg(value_parser = pattern)]
+        #[arg(value_parser = parse_pattern)]
         pattern: String,
         /// Only show what would be done
         #[arg(long)]
@@ -198,7 +200,7 @@ enum CacheAction {
     #[command(after_help = BLOCK_HELP)]
     Block {
         /// The versions to block, such as devsapp/fc3@1.2.0 or 'fc3@>=1.2, <1.4'; without @: every version
-        #[arg(value_parser = pattern)]
+        #[arg(value_parser = parse_pattern)]
         pattern: String,
         /// Why; clients are shown it
         #[arg(long)]
@@ -213,7 +215,7 @@ enum CacheAction {
     #[command(after_help = "Example: srm-mirror cache unblock devsapp/fc3@1.2.0")]
     Unblock {
         /// The pattern, exactly as `cache blocks` shows it
-        #[arg(value_parser = pattern)]
+        #[arg(value_parser = parse_pattern)]
         pattern: String,
         /// Print JSON
         #[arg(long)]
@@ -236,7 +238,7 @@ enum CacheAction {
         /// The file to write
         file: PathBuf,
         /// The zips to export [default: all]
-        #[arg(value_parser = pattern)]
+        #[arg(value_parser = parse_pattern)]
         pattern: Option<String>,
         /// Also export what only the shared bucket has; see below for what it costs
         #[arg(long)]
@@ -264,7 +266,7 @@ enum CacheAction {
     #[command(after_help = "Example: srm-mirror cache lock 'devsapp/*' && srm-mirror warm --locked srm-mirror.lock")]
     Lock {
         /// The zips to lock [default: all]
-        #[arg(value_parser = pattern)]
+        #[arg(value_parser = parse_pattern)]
         pattern: Option<String>,
         /// The file to write
         #[arg(long, value_name = "FILE", default_value = "srm-mirror.lock")]
@@ -317,7 +319,7 @@ impl CacheAction {
 }
 
 /// Refuses an empty argument: it may be an unset variable.
-fn pattern(text: &str) -> Result<String, &'static str> {
+fn parse_pattern(text: &str) -> Result<String, &'static str> {
     if text.is_empty() {
         return Err("it is empty, perhaps an unset variable; write '*' for everything");
     }
@@ -325,7 +327,7 @@ fn pattern(text: &str) -> Result<String, &'static str> {
 }
 
 /// Refuses a directory that does not exist: a typing error in its name must not create an empty cache.
-pub(super) fn ensure_exists(cache: &AdminArgs) -> anyhow::Result<()> {
+pub(super) fn ensure_cache_dir_exists(cache: &AdminArgs) -> anyhow::Result<()> {
     if cache.server.is_some() {
         return Ok(());
     }
@@ -344,7 +346,7 @@ pub(super) fn ensure_exists(cache: &AdminArgs) -> anyhow::Result<()> {
 
 impl CacheCommand {
     pub(super) fn run(self) -> anyhow::Result<u8> {
-        self.action.existing_cache().map_or(Ok(()), ensure_exists)?;
+        self.action.existing_cache().map_or(Ok(()), ensure_cache_dir_exists)?;
         match self.action {
             CacheAction::Ls { pattern, sort, limit, json, fleet, cache } => {
                 fleet.run(&cache, json, |mirror| ls::run(mirror, pattern.clone(), sort, limit, json))
@@ -355,8 +357,12 @@ impl CacheCommand {
             }
             CacheAction::Rm { pattern, forget, confirm, cache } => removal::rm(&cache, pattern, forget, &confirm),
             CacheAction::Gc { unused, confirm, cache } => removal::gc(&cache, unused, &confirm),
-            CacheAction::Keep { pattern, dry_run, json, cache } => keep::run(&cache, pattern, true, dry_run, json),
-            CacheAction::Unkeep { pattern, dry_run, json, cache } => keep::run(&cache, pattern, false, dry_run, json),
+            CacheAction::Keep { pattern, dry_run, json, cache } => {
+                keep::run(&cache, pattern, KeepMark::Set, dry_run, json)
+            }
+            CacheAction::Unkeep { pattern, dry_run, json, cache } => {
+                keep::run(&cache, pattern, KeepMark::Removed, dry_run, json)
+            }
             CacheAction::Block { pattern, reason, json, cache } => block::set(&cache, pattern, reason, json),
             CacheAction::Unblock { pattern, json, cache } => block::remove(&cache, pattern, json),
             CacheAction::Blocks { json, cache } => block::list(&cache, json),

@@ -46,14 +46,14 @@ impl HealthCommand {
             Err(error) => return Err(error).context(format!("open the cache directory {}", dir.display())),
         };
         let client =
-            bounded::builder(&[]).unix_socket(socket.path().to_owned()).build().context("set up the client")?;
+            bounded::client_builder(&[]).unix_socket(socket.path().to_owned()).build().context("set up the client")?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
         runtime.block_on(async {
             let sent = bounded::send(client.get("http://srm-mirror/readyz"), HEALTH_TIMEOUT).await;
             let mut response =
                 sent.with_context(|| format!("no mirror answers on the cache directory {}", dir.display()))?;
-            let answer = bounded::body(&mut response, MAX_HEALTH_ANSWER_BYTES, HEALTH_TIMEOUT).await?;
+            let answer = bounded::read_body(&mut response, MAX_HEALTH_ANSWER_BYTES, HEALTH_TIMEOUT).await?;
             let answer = String::from_utf8_lossy(&answer);
             print(&format!("{}\n", escape_terminal_lines(answer.trim_end())));
             Ok(if response.status() == StatusCode::OK { 0 } else { FAILED })

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{CacheArgs, admin_args::AdminArgs, cache::ensure_exists};
+use super::{CacheArgs, admin_args::AdminArgs, cache::ensure_cache_dir_exists};
 use crate::value::Period;
 
 mod export;
@@ -136,16 +136,16 @@ impl HostCommand {
     pub(super) fn run(self) -> anyhow::Result<u8> {
         match self.action {
             HostAction::Export { file, since, json, mirror } => {
-                ensure_exists(&mirror)?;
+                ensure_cache_dir_exists(&mirror)?;
                 export::run(&mirror, &file, &since, json)
             }
             HostAction::Import { files, dir, json, config } => import::run(&config, &files, dir, json),
             HostAction::Verify { json, mirror } => {
-                ensure_exists(&mirror)?;
+                ensure_cache_dir_exists(&mirror)?;
                 verify::run(&mirror, json)
             }
             HostAction::Prune { pattern, keep_last, younger_than, dry_run, json, mirror } => {
-                ensure_exists(&mirror)?;
+                ensure_cache_dir_exists(&mirror)?;
                 let rule = prune::PruneFlags { pattern, keep_last, younger_than, dry_run };
                 prune::run(&mirror, rule, json)
             }

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum, builder::PossibleValue};
 
-use super::{admin_args::AdminArgs, admin_client, cache::ensure_exists, escape_terminal_lines, print};
+use super::{admin_args::AdminArgs, admin_client, cache::ensure_cache_dir_exists, escape_terminal_lines, print};
 use crate::{
     admin_api::{DialectRoute, DialectSource, PackageStock, RouteReport, SetRoute, ShowRoute, SourceRule},
     package::DialectName,
@@ -87,14 +87,14 @@ impl RouteCommand {
 }
 
 fn show(cache: &AdminArgs, request: ShowRoute, json: bool) -> anyhow::Result<u8> {
-    ensure_exists(cache)?;
+    ensure_cache_dir_exists(cache)?;
     let report = admin_client::run_at(cache, async |client| client.call(&request).await)?;
     print(&if json { format!("{}\n", serde_json::to_string(&report)?) } else { escape_terminal_lines(&text(&report)) });
     Ok(0)
 }
 
 fn set(cache: &AdminArgs, request: SetRoute, json: bool) -> anyhow::Result<u8> {
-    ensure_exists(cache)?;
+    ensure_cache_dir_exists(cache)?;
     let report = admin_client::run_at(cache, async |client| client.call(&request).await)?;
     if json {
         print(&format!("{}\n", serde_json::to_string(&report)?));

@@ -189,7 +189,8 @@ fn listening(app: &App) -> String {
     clients.chain(metrics).chain(nodes).collect()
 }
 
-/// The lines printed at start: public URL, cache directory, upstreams, where plain names come from. Names where each token comes from, not the token.
+/// The lines printed at start: public URL, cache directory, upstreams, where plain names come from. Of a token, only its
+/// variable or file is named.
 fn banner(loaded: &Loaded) -> String {
     let config = &loaded.config;
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! What the service manager that started this process is told (sd_notify of systemd): ready, stopping, and alive.
+//! Notifies the service manager that started this process (sd_notify of systemd): ready, stopping, and alive.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::server::ThreadProbe;
 
-/// Tells the service manager, if there is one, what this process does.
+/// Sends a state to the service manager, if there is one.
 pub(super) fn notify(state: NotifyState<'_>) {
     // Without a service manager there is nothing to do, and one that has gone gets no message.
     let _ = sd_notify::notify(&[state]);
@@ -20,8 +20,8 @@ pub(super) fn answer_watchdog(probe: ThreadProbe) -> Option<AbortOnDropHandle<()
     Some(AbortOnDropHandle::new(tokio::spawn(answer_every(deadline / 2, probe))))
 }
 
-/// Says once in each period that the mirror is alive, unless a thread that serves connections takes no work. A mirror that
-/// is not is restarted.
+/// Notifies the watchdog once in each period, unless a thread that serves connections takes no work: without the
+/// notification, the service manager restarts the mirror.
 async fn answer_every(period: Duration, probe: ThreadProbe) {
     // A period of zero would panic.
     let mut ticks = interval(period.max(Duration::from_millis(1)));

@@ -5,7 +5,7 @@ use std::error::Error;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use super::{CacheArgs, UsageError, admin_args::AdminArgs, cache::ensure_exists};
+use super::{CacheArgs, UsageError, admin_args::AdminArgs, cache::ensure_cache_dir_exists};
 use crate::{
     app::{BucketBuildError, BucketError},
     config::Loaded,
@@ -18,7 +18,8 @@ mod push;
 
 const GC_HELP: &str = "\
 A zip that no claim names, or for a published one no record of a version, is marked first. A later run deletes it, once it
-has been marked for the grace and is still not named; so run this once a day. Deleted versions name no zip. Also deleted are probes, used nonces and reservations that are older than a day.
+has been marked for the grace and is still not named; so run this once a day. Deleted versions name no zip. Also deleted
+are probes, used nonces and reservations that are older than a day.
 Without --delete, nothing is written, but a probe where shared.arbiter is owner: a service that creates an object twice
 takes no --delete. A run that was interrupted can be repeated, and several may run at once. All nodes of the bucket must
 be of this version or a later one: earlier ones do not know all marks.
@@ -33,10 +34,11 @@ deleted, or a mark cannot be read, so its zip was left alone; 64 bad input; 69 t
 
 const PUSH_HELP: &str = "\
 For a cache directory that was filled before it had a bucket, or whose bucket was lost. Every recorded source and every
-pin go to the bucket, then every zip that it does not have. Where the bucket has other content for a version, the bucket counts: the version is
-named, the zip is quarantined here, and the exit code is 1. A run that was interrupted can be repeated; a version that the
-bucket has costs four requests then. It works while the mirror runs, through control.sock in its cache directory, and
-without it. With --server URL it works from elsewhere, where access.remote_admin is on, and is in the audit log.
+pin go to the bucket, then every zip that it does not have. Where the bucket has other content for a version, the bucket
+counts: the version is named, the zip is quarantined here, and the exit code is 1. A run that was interrupted can be
+repeated; a version that the bucket has costs four requests then. It works while the mirror runs, through control.sock in
+its cache directory, and without it. With --server URL it works from elsewhere, where access.remote_admin is on, and is in
+the audit log.
 
 Examples:
   srm-mirror cache verify && srm-mirror shared push
@@ -91,7 +93,7 @@ impl SharedCommand {
                 gc::run(&config, &gc::GcFlags { delete, grace, documents_older_than, json })
             }
             SharedAction::Push { json, mirror } => {
-                ensure_exists(&mirror)?;
+                ensure_cache_dir_exists(&mirror)?;
                 push::run(&mirror, json)
             }
         }

@@ -57,36 +57,13 @@ fn show(mirror: &AdminArgs, json: bool) -> anyhow::Result<u8> {
     Ok(if status.state == MirrorState::Ready { 0 } else { FAILED })
 }
 
+/// The whole status, a line for each fact.
 fn text(status: &MirrorStatus, now: Timestamp) -> String {
-    let mut out = String::new();
-    let state = match status.state {
-        MirrorState::Starting => "starting",
-        MirrorState::Ready => "ready",
-        MirrorState::Degraded => "degraded",
-        MirrorState::Draining => "draining",
-    };
-    let reloaded = status.reloaded_at.map(|at| format!(", configuration reloaded {}", Moment::new(at, now)));
-    let _ = writeln!(
-        out,
-        "{state}: srm-mirror {}, process {}, started {}{}",
-        status.version,
-        status.pid,
-        Moment::new(status.started_at, now),
-        reloaded.unwrap_or_default()
-    );
+    let mut out = state_line(status, now);
     for reason in &status.reasons {
         let _ = writeln!(out, "  {reason}");
     }
-    let width = status.upstreams.iter().map(|upstream| upstream.name.chars().count()).max().unwrap_or_default();
-    for upstream in &status.upstreams {
-        let _ = writeln!(out, "{:width$}  {}", upstream.name, upstream_line(upstream, now));
-        for QueueStats { places, waiting, .. } in &upstream.queues {
-            let _ = writeln!(out, "{:width$}  {waiting} requests wait for a place for {places}", "");
-        }
-        for credential in &upstream.credentials {
-            let _ = writeln!(out, "{:width$}  {}", "", credential_line(credential));
-        }
-    }
+    write_upstreams(&mut out, status, now);
     let _ = writeln!(
         out,
         "disk {} of {}, memory for requests {} of {}, {} downloads",
@@ -105,15 +82,52 @@ fn text(status: &MirrorStatus, now: Timestamp) -> String {
             "fleet of {nodes}: {read} zips read from other nodes, {sent} sent to them, {failed} attempts failed"
         );
     }
-    for CertificateState { name, not_after } in &status.certificates {
-        let _ = match not_after {
-            Some(end) if *end < now => writeln!(out, "certificate {name} has ended on {end:.0}"),
-            Some(end) => {
-                writeln!(out, "certificate {name} ends in {} d ({end:.0})", end.duration_since(now).as_hours() / 24)
-            }
-            None => writeln!(out, "certificate {name}: its end cannot be read"),
-        };
+    for certificate in &status.certificates {
+        let _ = writeln!(out, "{}", certificate_line(certificate, now));
     }
+    write_events(&mut out, status, now);
+    out
+}
+
+fn state_line(status: &MirrorStatus, now: Timestamp) -> String {
+    let state = match status.state {
+        MirrorState::Starting => "starting",
+        MirrorState::Ready => "ready",
+        MirrorState::Degraded => "degraded",
+        MirrorState::Draining => "draining",
+    };
+    let MirrorStatus { version, pid, .. } = status;
+    let started = Moment::new(status.started_at, now);
+    let reloaded = status.reloaded_at.map(|at| format!(", configuration reloaded {}", Moment::new(at, now)));
+    format!("{state}: srm-mirror {version}, process {pid}, started {started}{}\n", reloaded.unwrap_or_default())
+}
+
+/// Writes each upstream with its queues and credentials.
+fn write_upstreams(out: &mut String, status: &MirrorStatus, now: Timestamp) {
+    let width = status.upstreams.iter().map(|upstream| upstream.name.chars().count()).max().unwrap_or_default();
+    for upstream in &status.upstreams {
+        let _ = writeln!(out, "{:width$}  {}", upstream.name, upstream_line(upstream, now));
+        for QueueStats { places, waiting, .. } in &upstream.queues {
+            let _ = writeln!(out, "{:width$}  {waiting} requests wait for a place for {places}", "");
+        }
+        for credential in &upstream.credentials {
+            let _ = writeln!(out, "{:width$}  {}", "", credential_line(credential));
+        }
+    }
+}
+
+fn certificate_line(CertificateState { name, not_after }: &CertificateState, now: Timestamp) -> String {
+    match not_after {
+        Some(end) if *end < now => format!("certificate {name} has ended on {end:.0}"),
+        Some(end) => {
+            format!("certificate {name} ends in {} d ({end:.0})", end.duration_since(now).as_hours() / 24)
+        }
+        None => format!("certificate {name}: its end cannot be read"),
+    }
+}
+
+/// Writes what was counted and logged since the start.
+fn write_events(out: &mut String, status: &MirrorStatus, now: Timestamp) {
     let _ = writeln!(out, "{} stale answers since the start", status.stale_answers);
     for (limit, count) in &status.refused {
         let _ = writeln!(out, "clients.{limit}: {count} refused since the start");
@@ -128,7 +142,6 @@ fn text(status: &MirrorStatus, now: Timestamp) -> String {
     for LoggedEvent { at, level, text } in &status.recent[skipped..] {
         let _ = writeln!(out, "  {at:.0} {level} {text}");
     }
-    out
 }
 
 fn shared_bucket_line(shared: &SharedBucketState, now: Timestamp) -> String {

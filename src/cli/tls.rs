@@ -29,7 +29,7 @@ Writes a private certificate authority (nodes-ca.pem, nodes-ca.key) and a certif
 into DIR. NAME is the host of the node's address in fleet.nodes, without port and brackets: an IP address or a host name.
 With fleet.discover it is the host of that, and one certificate is for all nodes. Only the owner can read the keys. If
 DIR has such an authority already, that one signs the certificates, so nodes can be added and renewed without touching
-the others. Whoever has nodes-ca.key can make a node, which reads every zip: keep it on none of them.
+the others. Anyone with nodes-ca.key can make a node, which reads every zip: keep it on none of them.
 
 Examples:
   srm-mirror tls nodes --name 10.0.0.1 --name 10.0.0.2 --name 10.0.0.3 --dir nodes

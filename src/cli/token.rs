@@ -8,7 +8,7 @@ use std::{
 use clap::{Args, Subcommand, ValueEnum, builder::PossibleValue};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{admin_args::AdminArgs, admin_client, cache::ensure_exists, escape_terminal_lines, print};
+use super::{admin_args::AdminArgs, admin_client, cache::ensure_cache_dir_exists, escape_terminal_lines, print};
 use crate::{
     admin_api::{CreateToken, CreatedToken, ListTokens, RevokeToken, Right, RotateSigningKey, TokenRow},
     value::Period,
@@ -138,12 +138,12 @@ impl TokenCommand {
             TokenAction::Create(arguments) => create(arguments),
             TokenAction::List { json, cache } => list(&cache, json),
             TokenAction::Revoke { name, cache } => {
-                ensure_exists(&cache)?;
+                ensure_cache_dir_exists(&cache)?;
                 admin_client::run_at(&cache, async |client| client.call(&RevokeToken { name }).await)?;
                 Ok(0)
             }
             TokenAction::RotateSigningKey { cache } => {
-                ensure_exists(&cache)?;
+                ensure_cache_dir_exists(&cache)?;
                 admin_client::run_at(&cache, async |client| client.call(&RotateSigningKey {}).await)?;
                 Ok(0)
             }
@@ -178,7 +178,7 @@ fn create(arguments: CreateArgs) -> anyhow::Result<u8> {
 }
 
 fn list(cache: &AdminArgs, json: bool) -> anyhow::Result<u8> {
-    ensure_exists(cache)?;
+    ensure_cache_dir_exists(cache)?;
     let list = admin_client::run_at(cache, async |client| client.call(&ListTokens {}).await)?;
     if json {
         print(&format!("{}\n", serde_json::to_string(&list)?));

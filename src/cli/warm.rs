@@ -28,7 +28,7 @@ mod warmer;
 use client::{ControlClient, MirrorClient, WarmTarget};
 use package_spec::PackageSpec;
 use project::ProjectPackages;
-use reporter::Reporter;
+use reporter::{Reporter, WarmEnd};
 use requirements::Requirements;
 use select::{Exclude, VersionLimits};
 use warmer::{WarmOptions, WarmOutcome, Warmer};
@@ -54,7 +54,7 @@ the mirror cannot be reached, 130 interrupted (run the same again to continue)."
 /// Store packages in the mirror before clients ask for them
 #[derive(Debug, Args)]
 #[command(after_help = WARM_HELP, group = ArgGroup::new("source").args(["specs", "file", "project", "locked"]).multiple(true).required(true))]
-pub(super) struct Warm {
+pub(super) struct WarmCommand {
     /// Package specs, such as fc3, fc3@1.2.3, official:fc3@dev, "devsapp/fc3@^1.2", devsapp/fc3@all, gitee:owner/repo
     #[arg(value_name = "PACKAGE[@VERSIONS]")]
     specs: Vec<String>,
@@ -109,7 +109,7 @@ pub(super) struct Warm {
     cache_dir: Option<String>,
 }
 
-impl Warm {
+impl WarmCommand {
     pub(super) fn run(mut self) -> anyhow::Result<u8> {
         let reporter = Reporter::new(self.json, self.quiet);
         let specs = self.package_specs(&reporter)?;
@@ -188,11 +188,11 @@ async fn warm(
     let outcome = tokio::select! {
         outcome = warmer.run(specs.specs) => outcome,
         number = signals.next() => {
-            reporter.summary(true, options.dry_run);
+            reporter.summary(WarmEnd::Interrupted, options.dry_run);
             return Ok(SIGNAL + number);
         }
     };
-    reporter.summary(false, options.dry_run);
+    reporter.summary(WarmEnd::Whole, options.dry_run);
     Ok(match outcome {
         WarmOutcome::Complete if specs.unreadable.is_empty() => 0,
         WarmOutcome::Unreachable if specs.unreadable.is_empty() => UNAVAILABLE,

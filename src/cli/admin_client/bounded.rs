@@ -30,12 +30,12 @@ pub(in crate::cli) enum AnswerError {
 
 /// A client that uses no proxy, follows no redirect, and trusts these certificate authorities: none for plain HTTP, which
 /// then works on a system that has none.
-pub(in crate::cli) fn builder(trusted: &[Certificate]) -> ClientBuilder {
+pub(in crate::cli) fn client_builder(trusted: &[Certificate]) -> ClientBuilder {
     let builder = Client::builder().no_proxy().redirect(Policy::none()).connect_timeout(CONNECT_TIMEOUT);
     builder.tls_certs_only(trusted.iter().cloned())
 }
 
-/// Sends a request; the head of its answer must be there within `limit`.
+/// Sends a request; the head of its answer must arrive within `limit`.
 ///
 /// # Errors
 /// [`Unavailable`].
@@ -47,11 +47,11 @@ pub(in crate::cli) async fn send(request: RequestBuilder, limit: Duration) -> an
     }
 }
 
-/// The next bytes of a body, which must be there within `limit`; `None` at its end.
+/// Reads the next bytes of a body, which must arrive within `limit`; `None` at its end.
 ///
 /// # Errors
 /// [`Unavailable`].
-pub(in crate::cli) async fn chunk(response: &mut Response, limit: Duration) -> anyhow::Result<Option<Bytes>> {
+pub(in crate::cli) async fn read_chunk(response: &mut Response, limit: Duration) -> anyhow::Result<Option<Bytes>> {
     match timeout(limit, response.chunk()).await {
         Ok(Ok(chunk)) => Ok(chunk),
         Ok(Err(error)) => Err(unreachable(error).into()),
@@ -59,21 +59,21 @@ pub(in crate::cli) async fn chunk(response: &mut Response, limit: Duration) -> a
     }
 }
 
-/// Ends a body that arrives, but too slowly to end in any useful time.
+/// The least average rate of a body: one that arrives more slowly would not end in any useful time.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::cli) struct LeastRate {
+pub(in crate::cli) struct MinAverageRate {
     started: Instant,
     received: u64,
 }
 
-impl LeastRate {
+impl MinAverageRate {
     /// Bytes per second that a body must reach on average.
     const BYTES_PER_SECOND: u64 = 10 << 10;
     /// Time before the average counts: the mirror may resume a broken download, and verifies a zip before it sends its
     /// last bytes.
     const GRACE: Duration = Duration::from_secs(600);
 
-    /// For a body that begins now.
+    /// Begins with a body that begins now.
     pub(in crate::cli) fn new() -> Self {
         Self { started: Instant::now(), received: 0 }
     }
@@ -95,18 +95,19 @@ impl LeastRate {
     }
 }
 
-/// A whole body of at most `max_bytes`; between two parts of it may lie `limit`, and all of it must reach [`LeastRate`].
+/// Reads a whole body of at most `max_bytes`. `limit` is the longest time between two parts of it; [`MinAverageRate`] is the
+/// least rate of all of it.
 ///
 /// # Errors
 /// [`Unavailable`] or [`AnswerError::TooLarge`].
-pub(in crate::cli) async fn body(
+pub(in crate::cli) async fn read_body(
     response: &mut Response,
     max_bytes: usize,
     limit: Duration,
 ) -> anyhow::Result<Vec<u8>> {
     let mut body = Vec::new();
-    let mut rate = LeastRate::new();
-    while let Some(chunk) = chunk(response, limit).await? {
+    let mut rate = MinAverageRate::new();
+    while let Some(chunk) = read_chunk(response, limit).await? {
         rate.count(chunk.len())?;
         body.extend_from_slice(&chunk);
         if body.len() > max_bytes {
@@ -120,7 +121,7 @@ pub(in crate::cli) async fn body(
 ///
 /// # Errors
 /// [`AnswerError::Malformed`].
-pub(in crate::cli) fn parse<T: DeserializeOwned>(text: &[u8]) -> anyhow::Result<T> {
+pub(in crate::cli) fn parse_json<T: DeserializeOwned>(text: &[u8]) -> anyhow::Result<T> {
     Ok(serde_json::from_slice(text).map_err(AnswerError::Malformed)?)
 }
 
@@ -156,7 +157,7 @@ mod tests {
     }
 
     fn get(url: &str) -> RequestBuilder {
-        builder(&[]).build().expect("a client").get(url)
+        client_builder(&[]).build().expect("a client").get(url)
     }
 
     const SHORT: Duration = Duration::from_millis(200);
@@ -171,13 +172,13 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_stops_is_unavailable() {
         let mut response = send(get(&stalled(HEAD).await), CONNECT_TIMEOUT).await.expect("a head");
-        let error = body(&mut response, 100, SHORT).await.expect_err("95 bytes are missing");
+        let error = read_body(&mut response, 100, SHORT).await.expect_err("95 bytes are missing");
         assert!(error.is::<Unavailable>(), "{error}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_drips_is_unavailable() {
-        let mut rate = LeastRate::new();
+        let mut rate = MinAverageRate::new();
         tokio::time::advance(Duration::from_secs(600)).await;
         rate.count(1).expect("the first minutes are free");
         tokio::time::advance(Duration::from_secs(100)).await;
@@ -190,7 +191,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_above_its_limit_is_refused_before_its_end() {
         let mut response = send(get(&stalled(HEAD).await), CONNECT_TIMEOUT).await.expect("a head");
-        let error = body(&mut response, 4, CONNECT_TIMEOUT).await.expect_err("5 bytes came");
+        let error = read_body(&mut response, 4, CONNECT_TIMEOUT).await.expect_err("5 bytes came");
         assert!(matches!(error.downcast_ref(), Some(AnswerError::TooLarge(ByteSize(4)))), "{error}");
     }
 }

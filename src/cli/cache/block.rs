@@ -8,11 +8,11 @@ use crate::{
     cli::{admin_args::AdminArgs, admin_client, escape_terminal_lines},
 };
 
-/// Blocks the versions that a pattern means.
+/// Blocks the versions that a pattern matches.
 pub(super) fn set(cache: &AdminArgs, pattern: String, reason: String, json: bool) -> anyhow::Result<u8> {
     let request = BlockVersions { pattern, reason };
     admin_client::run_at(cache, async |client| client.call(&request).await)?;
-    print_state(&request.pattern, true, json);
+    print_state(&request.pattern, BlockState::Blocked, json);
     Ok(0)
 }
 
@@ -20,12 +20,20 @@ pub(super) fn set(cache: &AdminArgs, pattern: String, reason: String, json: bool
 pub(super) fn remove(cache: &AdminArgs, pattern: String, json: bool) -> anyhow::Result<u8> {
     let request = UnblockVersions { pattern };
     admin_client::run_at(cache, async |client| client.call(&request).await)?;
-    print_state(&request.pattern, false, json);
+    print_state(&request.pattern, BlockState::Unblocked, json);
     Ok(0)
 }
 
+/// What a command has made of a pattern.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BlockState {
+    Blocked,
+    Unblocked,
+}
+
 /// Prints whether a pattern is blocked now.
-fn print_state(pattern: &str, is_blocked: bool, json: bool) {
+fn print_state(pattern: &str, state: BlockState, json: bool) {
+    let is_blocked = state == BlockState::Blocked;
     let verb = if is_blocked { "is blocked" } else { "is no longer blocked" };
     print(&if json {
         format!("{}\n", json!({"pattern": pattern, "blocked": is_blocked}))

@@ -49,7 +49,7 @@ pub(super) struct BundleManifest {
 #[serde(deny_unknown_fields)]
 pub(super) struct DocumentEntry {
     pub(super) key: Key,
-    /// Of the file in the bundle.
+    /// SHA-256 of the file in the bundle.
     pub(super) sha256: Digest,
     pub(super) len: u64,
 }
@@ -163,8 +163,8 @@ pub(super) fn check(path: &Path, verifier: &ZipVerifier, bar: &ByteBar) -> anyho
     Ok(Bundle { file, documents, zips, sources })
 }
 
-/// Reads the first file.
-fn manifest(text: &[u8]) -> Result<BundleManifest, BundleError> {
+/// Parses the first file.
+fn parse_manifest(text: &[u8]) -> Result<BundleManifest, BundleError> {
     /// Read first: a bundle of another format may have fields that this version does not read.
     #[derive(Deserialize)]
     struct FormatOnly {
@@ -192,7 +192,7 @@ struct Checker<'b> {
     bar: &'b ByteBar,
 }
 
-/// What the first claim of a blob says, and where the blob is: further claims must say the same.
+/// What the first claim of a blob says, which further claims must repeat, and where the blob is.
 struct CheckedBlob {
     len: u64,
     content: Digest,
@@ -205,7 +205,7 @@ impl Checker<'_> {
         // Raw: long names and links are entries of their own, and none of them is allowed.
         let entries = archive.entries().map_err(|_| BundleError::NoArchive)?.raw(true);
         let mut entries = ExpectedEntries(entries);
-        let manifest = manifest(&read_whole(&mut entries.next(MANIFEST_NAME)?)?)?;
+        let manifest = parse_manifest(&read_whole(&mut entries.next(MANIFEST_NAME)?)?)?;
         let mut documents = Vec::new();
         for document in manifest.documents {
             documents.push(self.document(document, &mut entries)?);
@@ -230,7 +230,7 @@ impl Checker<'_> {
         entries: &mut ExpectedEntries<'_, '_>,
     ) -> Result<BundledDocument, BundleError> {
         let DocumentEntry { key, sha256, len } = expected;
-        self.once(&key)?;
+        self.ensure_new(&key)?;
         let name = format!("documents/{sha256}");
         let mut entry = entries.next(&name)?;
         let offset = entry.raw_file_position();
@@ -246,14 +246,14 @@ impl Checker<'_> {
         if good { Ok(BundledDocument { key, sha256, offset, len }) } else { Err(BundleError::OtherDocument(name)) }
     }
 
-    /// Checks the blob of a claim, once for all its claims; where it begins.
+    /// Checks the blob of a claim, once for all its claims. Returns the offset at which it begins.
     fn blob(
         &mut self,
         claim: &ExportedArchive,
         blobs: &mut HashMap<Digest, CheckedBlob>,
         entries: &mut ExpectedEntries<'_, '_>,
     ) -> Result<u64, BundleError> {
-        self.once(&claim.key)?;
+        self.ensure_new(&claim.key)?;
         let digest = claim.meta.digest;
         let len = claim.meta.len;
         let content = claim.meta.verified.manifest;
@@ -280,7 +280,8 @@ impl Checker<'_> {
         Ok(offset)
     }
 
-    fn once(&mut self, key: &Key) -> Result<(), BundleError> {
+    /// Refuses a key that the bundle has twice.
+    fn ensure_new(&mut self, key: &Key) -> Result<(), BundleError> {
         if self.keys.insert(key.clone()) { Ok(()) } else { Err(BundleError::Duplicate(key.clone())) }
     }
 }
@@ -329,16 +330,17 @@ mod tests {
 
     #[test]
     fn a_bundle_without_recorded_sources_is_one_of_an_earlier_version() {
-        let old = manifest(br#"{"format": 1, "documents": [], "zips": []}"#).expect("an earlier version");
+        let old = parse_manifest(br#"{"format": 1, "documents": [], "zips": []}"#).expect("an earlier version");
         assert!(old.sources.is_empty());
         assert_eq!(serde_json::to_string(&old).expect("JSON"), r#"{"format":1,"documents":[],"zips":[]}"#);
     }
 
     #[test]
     fn a_bundle_of_another_version_is_refused_for_its_version() {
-        let why = manifest(br#"{"format": 2, "documents": 7, "news": true}"#).expect_err("another version").to_string();
+        let why =
+            parse_manifest(br#"{"format": 2, "documents": 7, "news": true}"#).expect_err("another version").to_string();
         assert_eq!(why, "its format is 2, this version knows 1");
-        let why = manifest(br#"{"format": 1, "documents": [], "zips": [], "news": true}"#).expect_err("unknown");
+        let why = parse_manifest(br#"{"format": 1, "documents": [], "zips": [], "news": true}"#).expect_err("unknown");
         assert!(why.to_string().contains("news"), "{why}");
     }
 }

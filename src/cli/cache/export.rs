@@ -24,9 +24,9 @@ use writer::{BundleSize, BundleWriter, LeftOutZip};
 /// Writes the selected zips and their documents to `file`, which appears only when it is complete. Exit code 1 when the
 /// pattern selects nothing, or when the bucket does not have what it should.
 pub(super) fn run(cache: &AdminArgs, file: &Path, request: ExportArchives, json: bool) -> anyhow::Result<u8> {
-    let archive = AtomicFile::create(file, SHARED_FILE_MODE).map_err(unwritten(file))?;
+    let archive = AtomicFile::create(file, SHARED_FILE_MODE).map_err(cannot_write(file))?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let documents = tempfile::tempfile_in(folder).map_err(unwritten(file))?;
+    let documents = tempfile::tempfile_in(folder).map_err(cannot_write(file))?;
     let mut published = 0;
     let written = admin_client::run_at(cache, async |client| {
         published = published_count(client, request.pattern.clone()).await;
@@ -34,11 +34,11 @@ pub(super) fn run(cache: &AdminArgs, file: &Path, request: ExportArchives, json:
     });
     let BundleSize { zips, from_bucket, bytes, left_out } = written?;
     if !json {
-        left_out.iter().for_each(|zip| print(&named(zip)));
+        left_out.iter().for_each(|zip| print(&left_out_line(zip)));
     }
     let is_empty = zips == 0;
     if !is_empty {
-        archive.publish().map_err(unwritten(file))?;
+        archive.publish().map_err(cannot_write(file))?;
     }
     let mut report = json!({"zips": zips, "published_left_out": published});
     if !is_empty {
@@ -64,8 +64,8 @@ pub(super) fn run(cache: &AdminArgs, file: &Path, request: ExportArchives, json:
     Ok(if is_empty || !left_out.is_empty() { FAILED } else { 0 })
 }
 
-/// The line about a version that is in no bundle.
-fn named(LeftOutZip { key, why }: &LeftOutZip) -> String {
+/// The line about a version that is left out.
+fn left_out_line(LeftOutZip { key, why }: &LeftOutZip) -> String {
     let key = escape_terminal(key.as_str());
     match why {
         LeftOut::Unreadable => format!("unreadable  {key}: its claim in the bucket is damaged; left out\n"),
@@ -89,6 +89,6 @@ fn published_left_out(published: usize) -> String {
 }
 
 /// Adds the name of the file to an error of the file system.
-fn unwritten(file: &Path) -> impl FnOnce(io::Error) -> anyhow::Error {
+fn cannot_write(file: &Path) -> impl FnOnce(io::Error) -> anyhow::Error {
     move |error| anyhow::Error::from(error).context(format!("cannot write {}", file.display()))
 }

@@ -29,7 +29,7 @@ use crate::{
     cli::{
         FAILED, UsageError,
         admin_args::AdminArgs,
-        admin_client::{self, AdminClient, AdminRefusal, without_bucket},
+        admin_client::{self, AdminClient, AdminRefusal, classify_bucket_error},
         byte_bar::ByteBar,
         escape_terminal, escape_terminal_lines, print,
     },
@@ -67,14 +67,28 @@ struct BundleImport<'i> {
     output: ImportOutput,
 }
 
-/// What became of a zip that was sent.
+/// Whether an import changes anything.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ImportMode {
+    DryRun,
+    Import,
+}
+
+/// The result of sending a zip.
 enum SentZip {
     Imported,
-    /// The others can be imported all the same.
+    /// The bucket's objects of its version are damaged; the other zips can be imported.
     DamagedInBucket,
 }
 
-/// What became of the documents.
+/// The zips that were imported.
+#[derive(Default)]
+struct ImportedZips {
+    count: usize,
+    bytes: u64,
+}
+
+/// The result of importing the documents.
 #[derive(Default)]
 struct ImportedDocuments {
     /// The number of those that were stored.
@@ -94,7 +108,7 @@ impl ImportOutput {
         Self { json: json.then(RefCell::default) }
     }
 
-    /// Something that was not imported as the bundle has it.
+    /// Reports something that was not imported as the bundle has it.
     fn line(&self, what: &'static str, text: &str) {
         match &self.json {
             Some(lines) => lines.borrow_mut().push((what, text.to_owned())),
@@ -102,7 +116,7 @@ impl ImportOutput {
         }
     }
 
-    /// The end; returns `code`.
+    /// Prints the result of the import; returns `code`.
     fn end(&self, code: u8, imported: usize, text: &str) -> u8 {
         print(&match &self.json {
             Some(lines) => {
@@ -119,29 +133,13 @@ impl ImportOutput {
 impl BundleImport<'_> {
     async fn run(&self, force: bool, flags: &ConfirmArgs) -> anyhow::Result<u8> {
         let zips = &self.bundle.zips;
-        let states = self.states().await?;
-        let is = |zip: &BundledArchive, state| states.get(&zip.claim.key) == Some(&state);
+        let states = self.plan().await?;
         self.ensure_accepted(&states).await?;
-        let conflicts: Vec<&BundledArchive> = zips.iter().filter(|zip| is(zip, ImportState::Conflict)).collect();
-        for zip in &conflicts {
-            let key = zip.claim.key.as_str();
-            self.output.line("conflict", &format!("{key}: other content is pinned here"));
-        }
-        if !conflicts.is_empty() && !force {
+        let has_conflicts = self.report_conflicts(&states);
+        if has_conflicts && !force {
             return Ok(self.output.end(FAILED, 0, "nothing was imported; --force replaces the pins"));
         }
-        let mut refused = 0;
-        for zip in zips {
-            let key = &zip.claim.key;
-            if is(zip, ImportState::Overruled) {
-                refused += 1;
-                self.output
-                    .line("overruled", &format!("{key}: the bucket has other content, which counts; not imported"));
-            } else if is(zip, ImportState::Damaged) {
-                refused += 1;
-                self.damaged(key);
-            }
-        }
+        let refused = self.report_refused(&states);
         let limit = self.client.call(&ReadStats {}).await?.disk.limit;
         // What does not stay on disk is in the bucket.
         let has_bucket = self.client.call(&ReadStatus {}).await?.shared.is_some();
@@ -155,38 +153,25 @@ impl BundleImport<'_> {
             );
             return Ok(self.output.end(FAILED, 0, &why));
         }
-        let is_wanted = |zip: &&BundledArchive| is(zip, ImportState::Wanted) || is(zip, ImportState::Conflict);
+        let is_wanted = |zip: &&BundledArchive| {
+            matches!(states.get(&zip.claim.key), Some(ImportState::Wanted | ImportState::Conflict))
+        };
         let wanted: Vec<&BundledArchive> = zips.iter().filter(is_wanted).collect();
-        let bytes = size(wanted.iter().map(|zip| zip.claim.meta.len).sum());
         let stored = zips.len() - wanted.len() - refused;
         let code = if refused == 0 { 0 } else { FAILED };
         if flags.dry_run {
-            let code = if self.import_sources(true).await? == 0 { code } else { FAILED };
+            let code = if self.import_sources(ImportMode::DryRun).await? == 0 { code } else { FAILED };
+            let bytes = size(wanted.iter().map(|zip| zip.claim.meta.len).sum());
             let text = format!("{} zips ({bytes}) would be imported, {stored} are here already", wanted.len());
             return Ok(self.output.end(code, 0, &text));
         }
-        if !conflicts.is_empty() && !flags.yes && !confirm("replace the pins?")? {
+        if has_conflicts && !flags.yes && !confirm("replace the pins?")? {
             return Ok(FAILED);
         }
-        let bar = ByteBar::new("import");
-        bar.set_length(wanted.iter().map(|zip| zip.claim.meta.len).sum());
-        let mut count = 0;
-        let mut bytes = 0;
-        for zip in &wanted {
-            let len = zip.claim.meta.len;
-            match self.send(zip, is(zip, ImportState::Conflict)).await? {
-                SentZip::Imported => {
-                    count += 1;
-                    bytes += len;
-                }
-                SentZip::DamagedInBucket => self.damaged(&zip.claim.key),
-            }
-            bar.advance(len);
-        }
-        drop(bar);
+        let ImportedZips { count, bytes } = self.import_zips(&wanted, &states).await?;
         let documents = self.import_documents().await?;
-        let refused_sources = self.import_sources(false).await?;
-        let lost = if has_bucket { 0 } else { self.lost().await? };
+        let refused_sources = self.import_sources(ImportMode::Import).await?;
+        let lost = if has_bucket { 0 } else { self.report_lost().await? };
         let bytes = size(bytes);
         let mut text = format!(
             "{count} zips ({bytes}) and {} documents imported; {stored} zips were here already",
@@ -201,8 +186,66 @@ impl BundleImport<'_> {
         Ok(self.output.end(code, count, &text))
     }
 
-    /// Names a version that the bucket refuses for its own sake.
-    fn damaged(&self, key: &Key) {
+    /// Names the zips for which other content is pinned here. Returns true if there are any.
+    fn report_conflicts(&self, states: &HashMap<Key, ImportState>) -> bool {
+        let mut found = false;
+        for zip in &self.bundle.zips {
+            let key = &zip.claim.key;
+            if states.get(key) == Some(&ImportState::Conflict) {
+                found = true;
+                self.output.line("conflict", &format!("{key}: other content is pinned here"));
+            }
+        }
+        found
+    }
+
+    /// Names the zips that the bucket does not take. Returns the number of these.
+    fn report_refused(&self, states: &HashMap<Key, ImportState>) -> usize {
+        let mut refused = 0;
+        for zip in &self.bundle.zips {
+            let key = &zip.claim.key;
+            match states.get(key) {
+                Some(ImportState::Overruled) => {
+                    refused += 1;
+                    let text = format!("{key}: the bucket has other content, which counts; not imported");
+                    self.output.line("overruled", &text);
+                }
+                Some(ImportState::Damaged) => {
+                    refused += 1;
+                    self.report_damaged(key);
+                }
+                _ => {}
+            }
+        }
+        refused
+    }
+
+    /// Sends the zips, and names those that are damaged in the bucket.
+    async fn import_zips(
+        &self,
+        wanted: &[&BundledArchive],
+        states: &HashMap<Key, ImportState>,
+    ) -> anyhow::Result<ImportedZips> {
+        let bar = ByteBar::new("import");
+        bar.set_length(wanted.iter().map(|zip| zip.claim.meta.len).sum());
+        let mut imported = ImportedZips::default();
+        for zip in wanted {
+            let len = zip.claim.meta.len;
+            let replaces_pin = states.get(&zip.claim.key) == Some(&ImportState::Conflict);
+            match self.send(zip, replaces_pin).await? {
+                SentZip::Imported => {
+                    imported.count += 1;
+                    imported.bytes += len;
+                }
+                SentZip::DamagedInBucket => self.report_damaged(&zip.claim.key),
+            }
+            bar.advance(len);
+        }
+        Ok(imported)
+    }
+
+    /// Names a version whose objects in the bucket are damaged.
+    fn report_damaged(&self, key: &Key) {
         let text = format!("{key}: its pin, or the mark of its zip, is damaged in the bucket; not imported");
         self.output.line("damaged", &text);
     }
@@ -224,12 +267,12 @@ impl BundleImport<'_> {
         Ok(())
     }
 
-    /// What an import of each zip would do.
-    async fn states(&self) -> anyhow::Result<HashMap<Key, ImportState>> {
+    /// Asks what an import of each zip would do.
+    async fn plan(&self) -> anyhow::Result<HashMap<Key, ImportState>> {
         let mut states = HashMap::new();
         for zips in self.bundle.zips.chunks(MAX_PLANNED_ZIPS) {
             let request = PlanImport(zips.iter().map(|zip| zip.claim.clone()).collect());
-            let planned = self.client.collect(&request).await.map_err(without_bucket)?;
+            let planned = self.client.collect(&request).await.map_err(classify_bucket_error)?;
             states.extend(planned.into_iter().map(|planned| (planned.key, planned.state)));
         }
         Ok(states)
@@ -241,7 +284,7 @@ impl BundleImport<'_> {
         let mut head = serde_json::to_vec(&ImportArchive { force, claim: claim.clone() })?;
         head.push(b'\n');
         let read_error = Arc::new(OnceLock::new());
-        let bytes = section(self.bundle.file.try_clone()?, *offset, claim.meta.len, read_error.clone());
+        let bytes = read_section(self.bundle.file.try_clone()?, *offset, claim.meta.len, read_error.clone());
         let body = reqwest::Body::wrap_stream(stream::iter([Ok(Bytes::from(head))]).chain(bytes));
         let sent = self.client.import_archive(body).await;
         if let Some(kind) = read_error.get() {
@@ -250,7 +293,7 @@ impl BundleImport<'_> {
         match sent {
             Ok(_) => Ok(SentZip::Imported),
             Err(error) if has_code(&error, ErrorCode::DamagedInBucket) => Ok(SentZip::DamagedInBucket),
-            Err(error) => Err(without_bucket(error)).with_context(|| format!("import {}", claim.key)),
+            Err(error) => Err(classify_bucket_error(error)).with_context(|| format!("import {}", claim.key)),
         }
     }
 
@@ -265,15 +308,17 @@ impl BundleImport<'_> {
                     documents.damaged += 1;
                     self.output.line("damaged", &format!("{key}: it is damaged in the bucket; not imported"));
                 }
-                Err(error) => return Err(without_bucket(error)).with_context(|| format!("import {key}")),
+                Err(error) => return Err(classify_bucket_error(error)).with_context(|| format!("import {key}")),
             }
         }
         Ok(documents)
     }
 
-    /// Records the sources of names that have none here, and prints each that differs: the local word stays. That is no
-    /// failure: the content is imported. Returns the number of those that the bucket does not take, each of which is named.
-    async fn import_sources(&self, dry_run: bool) -> anyhow::Result<usize> {
+    /// Records the sources of names that have none here, and names each that differs from the one recorded here, which
+    /// stays. That is no failure: the content is imported. Returns the number of those that the bucket does not take, each of
+    /// which is named.
+    async fn import_sources(&self, mode: ImportMode) -> anyhow::Result<usize> {
+        let dry_run = mode == ImportMode::DryRun;
         let mut refused = 0;
         for source in &self.bundle.sources {
             let RecordedSource { name, dialect, upstream, .. } = source;
@@ -296,7 +341,7 @@ impl BundleImport<'_> {
                     continue;
                 }
                 Err(error) => {
-                    return Err(without_bucket(error)).with_context(|| format!("import the source of {name}"));
+                    return Err(classify_bucket_error(error)).with_context(|| format!("import the source of {name}"));
                 }
             };
             self.output.line("source", &format!("{name} is {upstream} in the bundle: {why}"));
@@ -304,14 +349,14 @@ impl BundleImport<'_> {
         Ok(refused)
     }
 
-    /// Prints what is not on disk, because later parts of the bundle evicted it; the number of these.
-    async fn lost(&self) -> anyhow::Result<usize> {
+    /// Names what is not on disk because later parts of the bundle evicted it. Returns the number of these.
+    async fn report_lost(&self) -> anyhow::Result<usize> {
         let mut lost = 0;
         let mut print_lost = |key: &Key| {
             lost += 1;
             self.output.line("lost", &format!("{key}: later imports evicted it"));
         };
-        let states = self.states().await?;
+        let states = self.plan().await?;
         for zip in &self.bundle.zips {
             if states.get(&zip.claim.key) != Some(&ImportState::Stored) {
                 print_lost(&zip.claim.key);
@@ -338,9 +383,9 @@ fn needed_bytes<'c>(claims: impl Iterator<Item = &'c ExportedArchive>) -> u64 {
     lens.map(|len| len.next_multiple_of(DISK_BLOCK_BYTES)).sum()
 }
 
-/// A part of a file in chunks. An error of reading it is put into `read_error`: the HTTP client reports only that the
+/// Reads a part of a file in chunks. An error of reading it is put into `read_error`: the HTTP client reports only that the
 /// body ended early.
-fn section(
+fn read_section(
     file: File,
     offset: u64,
     len: u64,

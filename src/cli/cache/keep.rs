@@ -8,14 +8,24 @@ use crate::{
     cli::{FAILED, admin_args::AdminArgs, admin_client},
 };
 
-/// Marks the selected zips, or takes the mark away. Exit code 1 when the pattern selects nothing, and
-/// no other mirror could have it.
-pub(super) fn run(cache: &AdminArgs, pattern: String, kept: bool, dry_run: bool, json: bool) -> anyhow::Result<u8> {
+/// What becomes of the keep marks of the selected zips.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeepMark {
+    /// They are set: the zips are never evicted.
+    Set,
+    /// They are removed.
+    Removed,
+}
+
+/// Sets or removes the marks of the selected zips. Exit code 1 when the pattern selects nothing, and no other mirror could
+/// have it.
+pub(super) fn run(cache: &AdminArgs, pattern: String, mark: KeepMark, dry_run: bool, json: bool) -> anyhow::Result<u8> {
+    let kept = mark == KeepMark::Set;
     let pattern = Some(pattern);
     admin_client::run_at(cache, async |client| {
         let mut array = ZipArray::new();
         let mut table = Table::new();
-        // Those whose mark differs, as they are going to be.
+        // Only zips whose mark changes; as they are afterwards, except in a dry run.
         let each = |zip: ArchiveRow| {
             if zip.kept == kept {
                 return Ok(());

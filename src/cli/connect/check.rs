@@ -27,8 +27,8 @@ const INIT_HOST: &str = "api.devsapp.cn";
 /// The registry that `s` 2 has built in.
 const REGISTRY_HOST: &str = "registry.devsapp.cn";
 
-/// Why a route does not work for a client that sends no token, at a mirror that wants one.
-const WHY_WITHOUT_TOKEN: &str =
+/// The reason of a route that is off for a client that sends no token.
+const NO_TOKEN_REASON: &str =
     "this client sends no token, and the mirror wants one: it gets only what has anonymous = true in [[access.rules]]";
 
 /// Nothing answers at the mirror's address.
@@ -245,7 +245,7 @@ impl RouteChecker {
         .await;
     }
 
-    /// Tries a JSON route that a mirror need not offer: 404 is no failure, but `absent`.
+    /// Tries a JSON route that a mirror need not offer: after a 404 it is off, for the reason `absent`.
     async fn check_offer(
         &mut self,
         client: &'static str,
@@ -260,8 +260,8 @@ impl RouteChecker {
         self.add(client, route, state);
     }
 
-    /// Tries a route of a client that sends no token: 401 is no failure, but the mirror's rules. With `absent`, neither is
-    /// 404.
+    /// Tries a route of a client that sends no token: after a 401 it is off, by the mirror's rules; with `absent` it is also
+    /// off after a 404, for that reason.
     async fn check_without_token(
         &mut self,
         client: &'static str,
@@ -271,7 +271,7 @@ impl RouteChecker {
     ) {
         let response = request::get(self.client.get(format!("{}{route}", self.base))).await;
         let state = match (response, absent) {
-            (Ok(response), _) if response.status == 401 => RouteState::Off(WHY_WITHOUT_TOKEN.into()),
+            (Ok(response), _) if response.status == 401 => RouteState::Off(NO_TOKEN_REASON.into()),
             (Ok(response), Some(absent)) if response.status == 404 => RouteState::Off(absent.into()),
             (response, _) => state_of(response, read),
         };
@@ -295,7 +295,7 @@ impl RouteChecker {
                     RouteState::Off(format!("the mirror does not answer for the host {host}"))
                 }
                 Ok(response) if response.status == 401 && host == REGISTRY_HOST => {
-                    RouteState::Off(WHY_WITHOUT_TOKEN.into())
+                    RouteState::Off(NO_TOKEN_REASON.into())
                 }
                 // The token is for the mirror's own name alone.
                 Ok(response) if response.status == 401 && self.token.is_some() => {
@@ -357,7 +357,7 @@ impl RouteChecker {
     }
 }
 
-/// The state by the response: a success in which `read` does not find what the client needs is a failure.
+/// The state of a route by its response. It fails, too, where `read` does not find in a success what the client needs.
 fn state_of(
     response: Result<CheckResponse, RequestFailure>,
     read: impl FnOnce(&CheckResponse) -> Option<String>,

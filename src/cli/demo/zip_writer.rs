@@ -4,8 +4,9 @@
 const DOS_TIME: [u16; 2] = [0, (2024 - 1980) << 9 | 1 << 5 | 1];
 /// The flag of names in UTF-8.
 const UTF8_NAMES: u16 = 1 << 11;
-/// Version 2.0 is needed to read an entry; it was made on Unix.
+/// Version 2.0 of the format is needed to read an entry.
 const VERSION_NEEDED: u16 = 20;
+/// The entry was made on Unix, by a program of the same version of the format.
 const VERSION_MADE_BY: u16 = 3 << 8 | VERSION_NEEDED;
 /// The attributes of a regular file with mode 0644.
 const REGULAR_FILE: u32 = 0o100_644 << 16;

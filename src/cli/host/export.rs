@@ -25,7 +25,7 @@ use crate::{
     value::text::size,
 };
 
-/// Mode of the file: what is published may be for few.
+/// Mode of the file: only some callers may read what is published.
 const EXPORT_FILE_MODE: u32 = 0o600;
 
 /// Writes everything that is published into `file`, which appears only when it is complete; the zips of `since` are left
@@ -44,17 +44,17 @@ pub(super) fn run(mirror: &AdminArgs, file: &Path, since: &[PathBuf], json: bool
         let bytes = answer.headers().get(EXPORT_BYTES).and_then(|value| value.to_str().ok()?.parse().ok());
         bar.set_length(bytes.unwrap_or_default());
         let mut out = archive.file();
-        while let Some(chunk) = bounded::chunk(&mut answer, IDLE_TIMEOUT).await? {
+        while let Some(chunk) = bounded::read_chunk(&mut answer, IDLE_TIMEOUT).await? {
             out.write_all(&chunk).with_context(unwritten)?;
             bar.advance(chunk.len() as u64);
         }
         Ok(())
     })?;
-    // Also what the mirror could not read is said at the end of the archive.
+    // The end of the archive says whether the mirror could read everything.
     let written = match BackupFile::open(archive.path()) {
         Ok(written) => written,
         Err(BackupFileError { problem: BackupProblem::Failed(why), .. }) => {
-            return Ok(failed(&why, json));
+            return Ok(report_failure(&why, json));
         }
         Err(BackupFileError { problem, .. }) => {
             return Err(io::Error::other(problem)).context("the export cannot be used");
@@ -85,8 +85,8 @@ fn check_target(file: &Path, since: &[PathBuf]) -> Result<(), UsageError> {
     }
 }
 
-/// Nothing is written.
-fn failed(why: &str, json: bool) -> u8 {
+/// Prints why nothing was written, and returns the exit code.
+fn report_failure(why: &str, json: bool) -> u8 {
     print(&if json {
         format!("{}\n", json!({"versions": 0, "failed": true, "message": why}))
     } else {

@@ -36,7 +36,8 @@ pub(super) fn run(config: &CacheArgs, flags: &GcFlags) -> anyhow::Result<u8> {
     let report = super::block_on(loaded, async |loaded| {
         let bar = io::stderr().is_terminal().then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()));
         let report =
-            app::collect_bucket_garbage(&loaded.config, &rules, &|progress| show(bar.as_ref(), progress)).await;
+            app::collect_bucket_garbage(&loaded.config, &rules, &|progress| show_progress(bar.as_ref(), progress))
+                .await;
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }
@@ -52,7 +53,7 @@ pub(super) fn run(config: &CacheArgs, flags: &GcFlags) -> anyhow::Result<u8> {
     Ok(if report.has_unreadable() { FAILED } else { 0 })
 }
 
-fn show(bar: Option<&ProgressBar>, progress: GarbageProgress) {
+fn show_progress(bar: Option<&ProgressBar>, progress: GarbageProgress) {
     let Some(bar) = bar else { return };
     let (done, what) = match progress {
         GarbageProgress::Claims(done) => (done, "claims"),
@@ -98,7 +99,7 @@ fn describe(report: &GarbageReport, flags: &GcFlags) -> String {
     text
 }
 
-/// What becomes of the zips of one folder. `kind` is what its lines begin with, but the first.
+/// What becomes of the zips of one folder. `kind` is the beginning of each line but the first.
 fn describe_zips(report: &ZipGarbage, references: &str, kind: &str, flags: &GcFlags) -> String {
     let ZipGarbage { references: count, zips, young, marked, waiting, deleted, unknown, .. } = report;
     let would = would(flags);

@@ -7,7 +7,7 @@ use percent_encoding::utf8_percent_encode;
 use reqwest::{Body, Client, RequestBuilder, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::publish::{PackageZip, body};
+use super::publish::{PackageZip, zip_body};
 use crate::{
     admin_api::{
         CONTENT_DIGEST, Call, DeletedVersion, FailureCode, MAX_PUBLISH_ANSWER_BYTES, PATH_PREFIX, PublishError,
@@ -51,7 +51,7 @@ pub(super) enum HostedAnswer<T> {
 }
 
 impl<T> HostedAnswer<T> {
-    /// With another value for what is done.
+    /// The same answer, with the value of [`HostedAnswer::Done`] changed.
     pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> HostedAnswer<U> {
         match self {
             Self::Done(value) => HostedAnswer::Done(change(value)),
@@ -113,7 +113,7 @@ impl HostedClient {
     /// When the TLS library cannot be set up.
     pub(super) fn new(base: &BaseUrl, token: Option<MirrorToken>) -> anyhow::Result<Self> {
         let trusted = if base.url().scheme() == "https" { system_roots() } else { &[] };
-        let client = bounded::builder(trusted).build().context("set up the client")?;
+        let client = bounded::client_builder(trusted).build().context("set up the client")?;
         Ok(Self { client, base: base.as_str().trim_end_matches('/').to_owned(), token })
     }
 
@@ -136,7 +136,7 @@ impl HostedClient {
             .header(header::CONTENT_LENGTH, zip.len)
             .header(header::EXPECT, "100-continue")
             .header(CONTENT_DIGEST, repr_digest(&zip.digest))
-            .body(Body::wrap_stream(body(Arc::new(file), zip.len, bar)));
+            .body(Body::wrap_stream(zip_body(Arc::new(file), zip.len, bar)));
         let limit = ANSWER_TIMEOUT + Duration::from_secs(zip.len / MIN_ZIP_UPLOAD_RATE);
         self.send(request, limit).await
     }
@@ -176,9 +176,9 @@ impl HostedClient {
         let request = MirrorToken::authorize(self.token.as_ref(), request);
         let mut response = bounded::send(request, limit).await?;
         let status = response.status();
-        let body = bounded::body(&mut response, MAX_PUBLISH_ANSWER_BYTES, ANSWER_IDLE_TIMEOUT).await?;
+        let body = bounded::read_body(&mut response, MAX_PUBLISH_ANSWER_BYTES, ANSWER_IDLE_TIMEOUT).await?;
         if status.is_success() {
-            return bounded::parse(&body).map(HostedAnswer::Done);
+            return bounded::parse_json(&body).map(HostedAnswer::Done);
         }
         let mut error: PublishError = serde_json::from_slice(&body).unwrap_or_else(|_| PublishError {
             message: format!("the mirror answered {status}"),

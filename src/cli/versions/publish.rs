@@ -26,7 +26,7 @@ mod pack;
 mod upload;
 
 pub(super) use content::{PackageZip, PackageZipError};
-pub(super) use upload::body;
+pub(super) use upload::zip_body;
 
 const PUBLISH_HELP: &str = "\
 Name and version are those of publish.yaml. A folder is packed without .git and without what its .signore and .gitignore

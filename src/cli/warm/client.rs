@@ -23,7 +23,7 @@ pub(super) use plain::MirrorClient;
 pub(super) trait WarmTarget {
     /// Stores the lists of a package, which is found by the routes of a dialect, and reads them. The other methods are given
     /// the package at its source, where the lists name it.
-    async fn lists(&self, package: &RawName, dialect: DialectName) -> Result<WarmedLists, FetchFailure>;
+    async fn store_lists(&self, package: &RawName, dialect: DialectName) -> Result<WarmedLists, FetchFailure>;
 
     /// When the mirror first saw a version; `None` where it never did, or does not report it.
     async fn first_seen(&self, package: &RawName, version: &str) -> Option<Timestamp>;

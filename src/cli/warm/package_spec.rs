@@ -106,8 +106,8 @@ impl RawName {
         self.0.to_ascii_lowercase()
     }
 
-    /// A package of a table, or at its source. The text was checked there.
-    pub(super) fn of_table(text: impl Into<String>) -> Self {
+    /// A name that was checked before: one of the table of required packages, or one that a mirror sent.
+    pub(super) fn of_checked(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 

@@ -2,8 +2,8 @@
 //!
 //! A file is walked as a whole, because both editions nest alike: `services` (1) and `resources` (3) hold components,
 //! `actions` hold plugins and components before and after each command, globally and of each service, and `extend`
-//! names a file that this one is merged over. Each edition finds its packages in the dialect of its CLI. The parameters of a component (`props`, `args`, `vars`) are not walked: they
-//! may use the same words for other things.
+//! names a file that this one is merged over. Each edition finds its packages in the dialect of its CLI. The parameters of a
+//! component (`props`, `args`, `vars`) are not walked: they may use the same words for other things.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -23,7 +23,7 @@ const SIZED_TEMPLATE: &str = "  {prefix:22} [{wide_bar}] {binary_bytes:>10} of {
 const UNSIZED_TEMPLATE: &str = "  {prefix:22} {spinner} {binary_bytes:>10}";
 /// The most characters of a name in a bar.
 const MAX_NAME_CHARS: usize = 22;
-/// Time after which a bar without news is drawn again.
+/// Time after which a bar without progress is drawn again.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The form of the output.
@@ -114,6 +114,15 @@ pub(super) struct Reporter {
     failures: RefCell<Vec<(String, String)>>,
 }
 
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WarmEnd {
+    /// Everything was tried.
+    Whole,
+    /// A signal ended it before.
+    Interrupted,
+}
+
 /// The progress of one version. Dropping it removes its bar.
 pub(super) struct TaskProgress<'r> {
     reporter: &'r Reporter,
@@ -172,13 +181,13 @@ impl Reporter {
         }
     }
 
-    /// A package or a version is left out.
+    /// Reports a package or a version that is left out.
     pub(super) fn skipped(&self, what: &str, reason: &str) {
         self.skipped.set(self.skipped.get() + 1);
         self.report(&format!("skipped {what}: {reason}"), &ReportEvent::Skipped { what, reason });
     }
 
-    /// In a dry run: the version is stored, or would be fetched.
+    /// Reports in a dry run that a version is stored, or would be fetched.
     pub(super) fn dry_run(&self, what: &str, stored: bool, bytes: Option<u64>) {
         let size = bytes.map_or_else(|| "of unknown size".to_owned(), |len| BinaryBytes(len).to_string());
         if stored {
@@ -191,13 +200,13 @@ impl Reporter {
         }
     }
 
-    /// Requests to an upstream wait.
+    /// Reports that requests to an upstream wait.
     pub(super) fn waiting(&self, upstream: &str, seconds: u64, reason: &str) {
         let line = format!("waiting {seconds} s for {upstream}: {reason}");
         self.report(&line, &ReportEvent::Waiting { upstream, seconds, reason });
     }
 
-    /// A fill starts; `len` is the length of its zip where that is known.
+    /// Reports that a fill starts; `len` is the length of its zip where that is known.
     pub(super) fn started(&self, what: &str, len: Option<u64>) -> TaskProgress<'_> {
         let bar = if let OutputMode::Bars { multi, .. } = &self.mode {
             let bar = ProgressBar::no_length().with_prefix(name_in_bar(what)).with_style(style(UNSIZED_TEMPLATE));
@@ -214,7 +223,7 @@ impl Reporter {
         TaskProgress { reporter: self, bar }
     }
 
-    /// Something is not stored.
+    /// Reports what is not stored, and why.
     pub(super) fn failed(&self, what: &str, reason: &str) {
         self.failures.borrow_mut().push((what.to_owned(), reason.to_owned()));
         let line = escape_terminal(&format!("failed  {what}: {reason}"));
@@ -230,8 +239,9 @@ impl Reporter {
         }
     }
 
-    /// Prints the totals. `interrupted` means that not everything was tried, `dry_run` that nothing was to be fetched.
-    pub(super) fn summary(&self, interrupted: bool, dry_run: bool) {
+    /// Prints the totals. `dry_run` means that nothing was to be fetched.
+    pub(super) fn summary(&self, end: WarmEnd, dry_run: bool) {
+        let interrupted = end == WarmEnd::Interrupted;
         let failures = self.failures.borrow();
         let seconds = self.started.elapsed().as_secs_f64();
         match &self.mode {
@@ -269,7 +279,7 @@ impl Reporter {
         }
     }
 
-    /// What the bar of all versions says beside their number.
+    /// The message of the bar of all versions: the number of failures and of bytes.
     fn total_message(&self) -> String {
         let failed = self.failures.borrow().len();
         let failed = if failed > 0 { format!("{failed} failed, ") } else { String::new() };
@@ -290,7 +300,7 @@ impl Reporter {
 }
 
 impl TaskProgress<'_> {
-    /// Bytes arrived.
+    /// Shows how many bytes have arrived.
     pub(super) fn progress(&self, bytes: u64, total: Option<u64>) {
         if let Some(bar) = &self.bar {
             if bar.length().is_none() {
@@ -300,7 +310,7 @@ impl TaskProgress<'_> {
         }
     }
 
-    /// The zip is stored.
+    /// Reports that the zip is stored.
     pub(super) fn stored(&self, what: &str, archive: &FilledArchive) {
         let &FilledArchive { digest, len: bytes, cached, .. } = archive;
         let reporter = self.reporter;

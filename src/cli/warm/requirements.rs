@@ -34,8 +34,8 @@ impl Requirements {
         let upstream_2x = upstream.filter(|upstream| self.upstreams_2x.contains(*upstream));
         let required = self.table.of(name, upstream_2x.is_some());
         let at_source = |required: &str| match upstream_2x {
-            Some(upstream) if !required.contains([':', '/']) => RawName::of_table(format!("{upstream}:{required}")),
-            _ => RawName::of_table(required),
+            Some(upstream) if !required.contains([':', '/']) => RawName::of_checked(format!("{upstream}:{required}")),
+            _ => RawName::of_checked(required),
         };
         required.into_iter().map(at_source).collect()
     }
@@ -50,7 +50,7 @@ mod tests {
             table: RequiredPackages::default(),
             upstreams_2x: BTreeSet::from(["official-2x".to_owned()]),
         };
-        let required = requirements.of(&RawName::of_table(package), source);
+        let required = requirements.of(&RawName::of_checked(package), source);
         required.iter().map(|name| name.as_str().to_owned()).collect()
     }
 

@@ -97,6 +97,15 @@ impl WarmItem {
     }
 }
 
+/// What a request to the mirror may cost its upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RequestCost {
+    /// A part of the quota.
+    Quota,
+    /// Nothing: the mirror's cache answers it.
+    Nothing,
+}
+
 /// The result of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WarmOutcome {
@@ -198,7 +207,10 @@ impl<'w, T: WarmTarget> Warmer<'w, T> {
             return SelectedItems::default();
         }
         let guess = self.upstream_of(&package);
-        let lists = match self.with_retries(&guess, true, async || self.target.lists(&package, dialect).await).await {
+        let lists = match self
+            .with_retries(&guess, RequestCost::Quota, async || self.target.store_lists(&package, dialect).await)
+            .await
+        {
             Ok(lists) => lists,
             Err(mut failure) => {
                 if let Some(dependent) = needed_by {
@@ -223,7 +235,7 @@ impl<'w, T: WarmTarget> Warmer<'w, T> {
             }
             quota.upstream
         });
-        let source = lists.package.map_or_else(|| package.clone(), RawName::of_table);
+        let source = lists.package.map_or_else(|| package.clone(), RawName::of_checked);
         let mut items = Vec::<WarmItem>::new();
         let mut seen = HashSet::new();
         for spec in specs {
@@ -273,7 +285,8 @@ impl<'w, T: WarmTarget> Warmer<'w, T> {
             let mut progress = |bytes, total| task.progress(bytes, total);
             self.target.fill(source, &version, &mut progress).await
         };
-        match self.with_retries(upstream, !chosen.stored, fill).await {
+        let cost = if chosen.stored { RequestCost::Nothing } else { RequestCost::Quota };
+        match self.with_retries(upstream, cost, fill).await {
             Ok(archive) => {
                 if let Some(quota) = &archive.quota {
                     self.quota_gate.record(quota);
@@ -317,13 +330,13 @@ impl<'w, T: WarmTarget> Warmer<'w, T> {
     }
 
     /// Sends a request until it succeeds or no further attempt can help, and waits where the upstream demands it.
-    /// `costs_quota` is false for a request that the mirror's cache answers.
     async fn with_retries<V>(
         &self,
         upstream: &str,
-        costs_quota: bool,
+        cost: RequestCost,
         request: impl AsyncFn() -> Result<V, FetchFailure>,
     ) -> Result<V, FetchFailure> {
+        let costs_quota = cost == RequestCost::Quota;
         let mut retries = 0;
         let mut waits = 0;
         loop {

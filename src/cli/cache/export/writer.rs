@@ -11,11 +11,11 @@ use std::{
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 
-use super::unwritten;
+use super::cannot_write;
 use crate::{
     admin_api::{ErrorCode, ExportArchives, ExportedItem, LeftOut, ReadArchive},
     cli::{
-        admin_client::{AdminClient, AdminRefusal, IDLE_TIMEOUT, Unavailable, bounded, without_bucket},
+        admin_client::{AdminClient, AdminRefusal, IDLE_TIMEOUT, Unavailable, bounded, classify_bucket_error},
         byte_bar::ByteBar,
         cache::bundle::{BUNDLE_FORMAT, BundleManifest, DocumentEntry, MANIFEST_NAME},
     },
@@ -23,7 +23,7 @@ use crate::{
     tar_file::{self, TAR_END, append},
 };
 
-/// How often a zip of the bucket is asked for whose bytes break off.
+/// Most attempts to read a zip of the bucket whose bytes break off.
 const ZIP_ATTEMPTS: usize = 3;
 
 pub(super) struct BundleWriter<'b> {
@@ -52,7 +52,7 @@ pub(super) struct LeftOutZip {
     pub(super) why: LeftOut,
 }
 
-/// What became of a zip.
+/// The result of writing a zip.
 enum WrittenZip {
     Whole,
     /// Nothing of it is in the bundle.
@@ -61,7 +61,7 @@ enum WrittenZip {
     BrokenOff(anyhow::Error),
 }
 
-/// What the mirror says that it has.
+/// What the mirror has of the selection.
 struct ExportedItems {
     manifest: BundleManifest,
     /// The keys of the zips that only the bucket has.
@@ -79,11 +79,11 @@ impl<'b> BundleWriter<'b> {
     /// # Errors
     /// Where the mirror or the bucket cannot be used, or the file cannot be written: there is no bundle then.
     pub(super) async fn write(mut self, request: &ExportArchives) -> anyhow::Result<BundleSize> {
-        let ExportedItems { mut manifest, from_bucket, mut left_out } = self.items(request).await?;
+        let ExportedItems { mut manifest, from_bucket, mut left_out } = self.read_items(request).await?;
         let text = serde_json::to_vec(&manifest)?;
-        append(self.out, MANIFEST_NAME, &text).map_err(unwritten(self.file))?;
+        append(self.out, MANIFEST_NAME, &text).map_err(cannot_write(self.file))?;
         let copied = self.documents.rewind().and_then(|()| io::copy(&mut self.documents, &mut self.out));
-        copied.map_err(unwritten(self.file))?;
+        copied.map_err(cannot_write(self.file))?;
         let mut counted = HashSet::new();
         let lens = manifest.zips.iter().filter(|archive| counted.insert(archive.meta.digest));
         self.bar.set_length(lens.map(|archive| archive.meta.len).sum());
@@ -110,13 +110,13 @@ impl<'b> BundleWriter<'b> {
         }
         left_out.extend(failed);
         let from_bucket = manifest.zips.iter().filter(|archive| from_bucket.contains(&archive.key)).count();
-        self.out.write_all(&TAR_END).map_err(unwritten(self.file))?;
-        let bytes = self.out.metadata().map_err(unwritten(self.file))?.len();
+        self.out.write_all(&TAR_END).map_err(cannot_write(self.file))?;
+        let bytes = self.out.metadata().map_err(cannot_write(self.file))?.len();
         Ok(BundleSize { zips: manifest.zips.len(), from_bucket, bytes, left_out })
     }
 
-    /// Reads what there is, and writes the documents to their file.
-    async fn items(&mut self, request: &ExportArchives) -> anyhow::Result<ExportedItems> {
+    /// Reads the list of the selection, and writes its documents to their file.
+    async fn read_items(&mut self, request: &ExportArchives) -> anyhow::Result<ExportedItems> {
         let mut manifest =
             BundleManifest { format: BUNDLE_FORMAT, documents: Vec::new(), zips: Vec::new(), sources: Vec::new() };
         let mut keys = HashSet::new();
@@ -155,7 +155,7 @@ impl<'b> BundleWriter<'b> {
             let text = serde_json::to_vec(&document)?;
             let sha256 = Digest::of(&text);
             let len = text.len() as u64;
-            append(&mut self.documents, &format!("documents/{sha256}"), &text).map_err(unwritten(self.file))?;
+            append(&mut self.documents, &format!("documents/{sha256}"), &text).map_err(cannot_write(self.file))?;
             manifest.documents.push(DocumentEntry { key: document.key, sha256, len });
             Ok(())
         };
@@ -166,31 +166,31 @@ impl<'b> BundleWriter<'b> {
         }
     }
 
-    /// Writes a shorter manifest in place of the first one, with spaces behind it.
+    /// Writes a shorter manifest in place of the first one, padded with spaces to the length of that.
     fn replace_manifest(&self, manifest: &BundleManifest, len: usize) -> anyhow::Result<()> {
         let mut text = serde_json::to_vec(manifest)?;
         text.resize(len, b' ');
         // The header of the first file stays.
-        self.out.write_all_at(&text, tar_file::TAR_BLOCK_BYTES as u64).map_err(unwritten(self.file))
+        self.out.write_all_at(&text, tar_file::TAR_BLOCK_BYTES as u64).map_err(cannot_write(self.file))
     }
 
     /// Writes one zip, or nothing.
     async fn write_zip(&mut self, archive: &ExportedArchive, shared: bool) -> anyhow::Result<WrittenZip> {
-        let start = self.out.stream_position().map_err(unwritten(self.file))?;
+        let start = self.out.stream_position().map_err(cannot_write(self.file))?;
         let key = &archive.key;
         let mut attempts = 1;
         loop {
             let ended = self.try_zip(archive, shared).await?;
             if !matches!(ended, WrittenZip::Whole) {
                 let rewound = self.out.set_len(start).and_then(|()| self.out.seek(SeekFrom::Start(start)));
-                rewound.map_err(unwritten(self.file))?;
+                rewound.map_err(cannot_write(self.file))?;
             }
             match ended {
                 WrittenZip::LeftOut(_) if !shared => {
                     anyhow::bail!("{key} is damaged; srm-mirror cache verify mends it");
                 }
                 WrittenZip::BrokenOff(error) if !shared => return Err(error),
-                // If the mirror is gone, or the bucket, the next attempt says so.
+                // If the mirror or the bucket cannot be reached any more, the next attempt fails with that error.
                 WrittenZip::BrokenOff(_) if attempts < ZIP_ATTEMPTS => attempts += 1,
                 WrittenZip::BrokenOff(_) => {
                     let why = format!("there is no bundle: the bucket's bytes of {key} break off; it can be repeated");
@@ -201,6 +201,7 @@ impl<'b> BundleWriter<'b> {
         }
     }
 
+    /// Writes one zip once; what is written of a zip that is not whole is for the caller to remove.
     async fn try_zip(&mut self, archive: &ExportedArchive, shared: bool) -> anyhow::Result<WrittenZip> {
         let ExportedArchive { key, meta, .. } = archive;
         let answer = self.client.read_archive(&ReadArchive { key: key.clone(), shared }).await;
@@ -211,15 +212,15 @@ impl<'b> BundleWriter<'b> {
                 if shared && code == Some(ErrorCode::NotStored) {
                     return Ok(WrittenZip::LeftOut(LeftOut::Missing));
                 }
-                return Err(without_bucket(error)).with_context(|| format!("there is no bundle: export {key}"));
+                return Err(classify_bucket_error(error)).with_context(|| format!("there is no bundle: export {key}"));
             }
         };
         let header = tar_file::header(&format!("blobs/{}", meta.digest), meta.len)?;
-        self.out.write_all(header.as_bytes()).map_err(unwritten(self.file))?;
+        self.out.write_all(header.as_bytes()).map_err(cannot_write(self.file))?;
         let mut sha = Sha256::new();
         let mut len = 0;
         loop {
-            let chunk = match bounded::chunk(&mut answer, IDLE_TIMEOUT).await {
+            let chunk = match bounded::read_chunk(&mut answer, IDLE_TIMEOUT).await {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => break,
                 Err(error) => return Ok(WrittenZip::BrokenOff(error)),
@@ -229,13 +230,13 @@ impl<'b> BundleWriter<'b> {
             if len > meta.len {
                 return Ok(WrittenZip::LeftOut(LeftOut::Damaged));
             }
-            self.out.write_all(&chunk).map_err(unwritten(self.file))?;
+            self.out.write_all(&chunk).map_err(cannot_write(self.file))?;
             self.bar.advance(chunk.len() as u64);
         }
         if len != meta.len || Digest(sha.finalize().into()) != meta.digest {
             return Ok(WrittenZip::LeftOut(LeftOut::Damaged));
         }
-        tar_file::pad(&mut self.out, len).map_err(unwritten(self.file))?;
+        tar_file::pad(&mut self.out, len).map_err(cannot_write(self.file))?;
         Ok(WrittenZip::Whole)
     }
 }

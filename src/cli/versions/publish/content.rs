@@ -16,7 +16,7 @@ use crate::{
     value::{ByteSize, memory_budget::MemoryBudget},
 };
 
-/// The limits that a mirror has by default.
+/// The limits of a package. The default is that of a mirror.
 #[derive(Clone, Copy)]
 pub(super) struct PackageLimits {
     /// Largest number of entries.
@@ -47,7 +47,7 @@ pub(in crate::cli::versions) struct PackageZip {
 /// Why there is no zip to publish.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::cli::versions) enum PackageZipError {
-    /// A file or folder cannot be read, or the zip cannot be written.
+    /// A file or folder cannot be read.
     #[error("{} cannot be read", path.display())]
     Unreadable {
         /// The file or folder.

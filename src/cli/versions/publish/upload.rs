@@ -12,14 +12,14 @@ const UPLOAD_CHUNK_BYTES: usize = 256 << 10;
 /// From this length on, the body waits for a refusal: `Expect: 100-continue` asks for one, and the HTTP client cannot
 /// tell when the mirror wants the body.
 const WAITING_BODY_BYTES: u64 = 1 << 20;
-/// How long it waits (RFC 9110 §10.1.1 leaves this to the client).
+/// Time for which a long body waits (RFC 9110 §10.1.1 leaves this to the client).
 const CONTINUE_WAIT: Duration = Duration::from_millis(500);
 
 /// The bytes of a zip of `len` bytes, counted by `bar`. A large one begins after the time in which the mirror may refuse
 /// it.
 ///
 /// An error breaks the request: the file is shorter than it was, or cannot be read.
-pub(in crate::cli::versions) fn body(
+pub(in crate::cli::versions) fn zip_body(
     file: Arc<File>,
     len: u64,
     bar: Option<Arc<ByteBar>>,

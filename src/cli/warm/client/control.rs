@@ -26,7 +26,7 @@ impl<'c> ControlClient<'c> {
 }
 
 impl WarmTarget for ControlClient<'_> {
-    async fn lists(&self, package: &RawName, dialect: DialectName) -> Result<WarmedLists, FetchFailure> {
+    async fn store_lists(&self, package: &RawName, dialect: DialectName) -> Result<WarmedLists, FetchFailure> {
         match self.client.call(&WarmLists { package: package.to_string(), dialect: Some(dialect) }).await? {
             WarmListsAnswer::Stored(lists) => Ok(lists),
             WarmListsAnswer::Failed(failure) => Err(failure.into()),

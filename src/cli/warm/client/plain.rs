@@ -18,7 +18,7 @@ use crate::{
     cli::{
         admin_client::{
             MAX_ERROR_BYTES,
-            bounded::{self, AnswerError, LeastRate},
+            bounded::{self, AnswerError, MinAverageRate},
         },
         mirror_token::MirrorToken,
         warm::package_spec::RawName,
@@ -102,7 +102,7 @@ impl MirrorClient {
     /// When the TLS library cannot be set up.
     pub(in crate::cli::warm) fn new(base: &BaseUrl, token: Option<MirrorToken>) -> anyhow::Result<Self> {
         let trusted = if base.url().scheme() == "https" { system_roots() } else { &[] };
-        let client = bounded::builder(trusted).build().context("set up the client")?;
+        let client = bounded::client_builder(trusted).build().context("set up the client")?;
         Ok(Self { client, base: base.as_str().trim_end_matches('/').to_owned(), token })
     }
 
@@ -120,7 +120,7 @@ impl MirrorClient {
         };
         let latest: EnvelopedRelease = self.get_json(&path).await?;
         let source = package_of_zip(&latest.release.zipball_url, dialect).ok_or_else(FetchFailure::malformed)?;
-        Ok(RawName::of_table(source))
+        Ok(RawName::of_checked(source))
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, FetchFailure> {
@@ -128,10 +128,10 @@ impl MirrorClient {
         Ok(bounded::send(request, HEAD_TIMEOUT).await?)
     }
 
-    /// A response that is no error.
-    async fn accepted(&self, response: Response) -> Result<Response, FetchFailure> {
+    /// As the function of this name; for 401 the reason says which token was refused, or that one is needed.
+    async fn ensure_success(&self, response: Response) -> Result<Response, FetchFailure> {
         let is_unauthorized = response.status() == StatusCode::UNAUTHORIZED;
-        accepted(response).await.map_err(|mut failure| {
+        ensure_success(response).await.map_err(|mut failure| {
             if is_unauthorized {
                 failure.reason = MirrorToken::refusal(self.token.as_ref(), &failure.reason);
             }
@@ -141,14 +141,14 @@ impl MirrorClient {
 
     async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, FetchFailure> {
         let response = self.send(self.client.get(format!("{}{path}", self.base))).await?;
-        let mut response = self.accepted(response).await?;
-        let body = bounded::body(&mut response, MAX_LIST_BYTES, BODY_IDLE_TIMEOUT).await.map_err(unreadable)?;
+        let mut response = self.ensure_success(response).await?;
+        let body = bounded::read_body(&mut response, MAX_LIST_BYTES, BODY_IDLE_TIMEOUT).await.map_err(body_failure)?;
         serde_json::from_slice(&body).map_err(|_| FetchFailure::malformed())
     }
 }
 
 impl WarmTarget for MirrorClient {
-    async fn lists(&self, package: &RawName, dialect: DialectName) -> Result<WarmedLists, FetchFailure> {
+    async fn store_lists(&self, package: &RawName, dialect: DialectName) -> Result<WarmedLists, FetchFailure> {
         let source = self.source_in(package, dialect).await?;
         let path = source.path();
         let listed = match self.get_json::<Vec<SourcedRelease>>(&format!("{path}/releases")).await {
@@ -187,14 +187,14 @@ impl WarmTarget for MirrorClient {
             return Ok(stored);
         }
         let response = self.send(self.client.get(&url)).await?;
-        let mut response = self.accepted(response).await?;
+        let mut response = self.ensure_success(response).await?;
         let no_room = cache_status(&response).any(|parameter| parameter == "detail=no-room");
         let total = response.content_length();
         let mut sha = Sha256::new();
         let mut len = 0;
-        let mut rate = LeastRate::new();
+        let mut rate = MinAverageRate::new();
         loop {
-            let chunk = bounded::chunk(&mut response, BODY_IDLE_TIMEOUT).await;
+            let chunk = bounded::read_chunk(&mut response, BODY_IDLE_TIMEOUT).await;
             let Some(chunk) = chunk.map_err(|_| FetchFailure::disconnected())? else { break };
             rate.count(chunk.len())?;
             len += chunk.len() as u64;
@@ -248,8 +248,8 @@ fn stored_archive(head: &Response) -> Option<FilledArchive> {
     if !head.status().is_success() || !cache_status(head).any(|parameter| parameter == "hit") {
         return None;
     }
-    let digest = text(head, &header::ETAG)?.trim_matches('"').parse().ok()?;
-    let len = text(head, &header::CONTENT_LENGTH)?.parse().ok()?;
+    let digest = header_text(head, &header::ETAG)?.trim_matches('"').parse().ok()?;
+    let len = header_text(head, &header::CONTENT_LENGTH)?.parse().ok()?;
     Some(FilledArchive { digest, len, cached: true, tag: None, commit: None, quota: None })
 }
 
@@ -261,26 +261,28 @@ fn cache_status(response: &Response) -> impl Iterator<Item = &str> {
     own.unwrap_or_default().split(';').skip(1).map(str::trim)
 }
 
-/// A body that breaks, stops or is too large.
-fn unreadable(error: anyhow::Error) -> FetchFailure {
+/// The failure to read a body that breaks, stops or is too large.
+fn body_failure(error: anyhow::Error) -> FetchFailure {
     match error.downcast_ref::<AnswerError>() {
         Some(_) => FetchFailure::new(RetryClass::Refused, error.to_string()),
         None => FetchFailure::new(RetryClass::Unreachable, error.to_string()),
     }
 }
 
-/// A response that is no error.
-async fn accepted(mut response: Response) -> Result<Response, FetchFailure> {
+/// Returns the response if it is a success, else what its body says.
+async fn ensure_success(mut response: Response) -> Result<Response, FetchFailure> {
     let status = response.status();
     if status.is_success() {
         return Ok(response);
     }
-    let retry_after = text(&response, &header::RETRY_AFTER).and_then(|text| text.parse().ok()).map(Duration::from_secs);
-    let body = bounded::body(&mut response, MAX_ERROR_BYTES, BODY_IDLE_TIMEOUT).await.unwrap_or_default();
-    Err(failure(status, retry_after, &body))
+    let retry_after =
+        header_text(&response, &header::RETRY_AFTER).and_then(|text| text.parse().ok()).map(Duration::from_secs);
+    let body = bounded::read_body(&mut response, MAX_ERROR_BYTES, BODY_IDLE_TIMEOUT).await.unwrap_or_default();
+    Err(parse_failure(status, retry_after, &body))
 }
 
-fn failure(status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> FetchFailure {
+/// The failure that an error response reports, in the envelope of any dialect.
+fn parse_failure(status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> FetchFailure {
     let ErrorEnvelope { message, code, simple, body } = serde_json::from_slice(body).unwrap_or_default();
     let text = body.as_ref().and_then(Value::as_str).map(str::to_owned);
     let message = message.or(simple.map(|error| error.message)).or(text);
@@ -289,7 +291,7 @@ fn failure(status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Fe
     FetchFailure { reason, class, code, retry_after, quota: None }
 }
 
-fn text<'r>(response: &'r Response, name: &header::HeaderName) -> Option<&'r str> {
+fn header_text<'r>(response: &'r Response, name: &header::HeaderName) -> Option<&'r str> {
     response.headers().get(name)?.to_str().ok()
 }
 
@@ -300,7 +302,7 @@ mod tests {
     #[test]
     fn an_error_is_classified_by_its_code_else_by_its_status() {
         let class = |status: u16, body: &str| {
-            failure(StatusCode::from_u16(status).expect("a status"), None, body.as_bytes()).class
+            parse_failure(StatusCode::from_u16(status).expect("a status"), None, body.as_bytes()).class
         };
         for (status, body, expected) in [
             (502, r#"{"message": "m", "code": "pin-mismatch"}"#, RetryClass::Refused),
@@ -322,7 +324,7 @@ mod tests {
             (r#"{"Error": {"Code": "NotFound", "Message": "simple"}}"#, "simple"),
             (r#"{"request_id": "1", "body": "v3"}"#, "v3"),
         ] {
-            assert_eq!(failure(StatusCode::BAD_GATEWAY, None, body.as_bytes()).reason, expected);
+            assert_eq!(parse_failure(StatusCode::BAD_GATEWAY, None, body.as_bytes()).reason, expected);
         }
     }
 

@@ -60,7 +60,7 @@ impl ScriptedMirror {
 }
 
 impl WarmTarget for &ScriptedMirror {
-    async fn lists(&self, _: &RawName, _: DialectName) -> Result<WarmedLists, FetchFailure> {
+    async fn store_lists(&self, _: &RawName, _: DialectName) -> Result<WarmedLists, FetchFailure> {
         let quota = self.request().await?;
         let listed = |n| ReleaseRow {
             tag: format!("v1.{n}.0"),
