@@ -69,16 +69,19 @@ fn one_statement_makes_one_binding() {
     }
 }
 
-/// True for a line of prose: all of a document, the comments of a source file.
+/// True for a line of prose: all of a document, the comments of a source file and of the configuration.
 fn is_prose(path: &Path, line: &str) -> bool {
-    path.extension().is_some_and(|end| end == "md") || line.trim_start().starts_with("//")
+    let is_kind = |end: &str| path.extension().is_some_and(|extension| extension == end);
+    is_kind("md") || line.trim_start().starts_with(if is_kind("toml") { "#" } else { "//" })
 }
 
 #[test]
 fn comments_and_documents_use_plain_words() {
     let mut texts = ["src", "tests", "examples", "benches"].map(|folder| files(folder, ".rs")).concat();
     texts.append(&mut files("benches", ".md"));
+    texts.append(&mut files("docs", ".md"));
     texts.append(&mut top(".md"));
+    texts.append(&mut top(".toml"));
     let mut found = Vec::new();
     for (path, text) in texts {
         for (number, line) in text.lines().enumerate().filter(|(_, line)| is_prose(&path, line)) {

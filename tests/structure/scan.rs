@@ -59,9 +59,11 @@ fn block_comment(text: &str) -> usize {
     while at < text.len() {
         let here = &text.as_bytes()[at..];
         if here.starts_with(b"/*") {
-            (depth, at) = (depth + 1, at + 2);
+            depth += 1;
+            at += 2;
         } else if here.starts_with(b"*/") {
-            (depth, at) = (depth - 1, at + 2);
+            depth -= 1;
+            at += 2;
             if depth == 0 {
                 break;
             }
