@@ -82,7 +82,7 @@ pub struct Service {
     views: Arc<ViewCache>,
     search_index: SearchIndex,
     scans: PackageScans,
-    /// For what HTTP/2 clients have not taken.
+    /// The memory for body frames that HTTP/2 clients have not read yet.
     send_memory: MemoryBudget,
     request_ids: RequestIds,
 }
@@ -110,7 +110,7 @@ pub(crate) struct ServiceParts {
     pub(crate) reloader: Weak<dyn Reload>,
     /// The figures of all requests of the process.
     pub(crate) metrics: Arc<RequestMetrics>,
-    /// Which listeners answer with them.
+    /// Which listeners answer `/metrics`.
     pub(crate) metrics_exposure: MetricsExposure,
     /// When the process was started.
     pub(crate) started_at: Timestamp,
@@ -118,7 +118,7 @@ pub(crate) struct ServiceParts {
     pub(crate) reloaded_at: Option<Timestamp>,
     /// Most bytes of rendered documents.
     pub(crate) max_rendition_bytes: u64,
-    /// The memory for what HTTP/2 clients have not taken.
+    /// The memory for body frames that HTTP/2 clients have not read yet.
     pub(crate) send_memory: MemoryBudget,
 }
 

@@ -83,7 +83,7 @@ pub(super) fn log_at_end(response: Response<Body>, parts: &Parts, mut context: R
     })
 }
 
-/// What a response is counted by when it ends.
+/// What is known before a response ends of the figures that it is counted by.
 struct ResponseCount {
     started: Instant,
     /// The index in [`ROUTES`].
@@ -93,7 +93,7 @@ struct ResponseCount {
     cause: Option<FailureCode>,
     /// `None` when the client left before there was a response.
     head: Option<ResponseHead>,
-    /// The request as one of its client, under way until this is dropped.
+    /// Counts the request against its client's limits until it is dropped.
     client_request: Option<ClientRequest>,
 }
 
@@ -102,7 +102,7 @@ impl ResponseCount {
         Self {
             started: context.started,
             route: context.request().map_or(NO_ROUTE, route_number),
-            // Of an abandoned request nothing was answered.
+            // An aborted request got no answer.
             outcome: head.and(context.cache_status.as_ref()).map(CacheStatus::label),
             cause: head.and(context.failure.as_ref()).and_then(|failure| failure.code),
             head,
@@ -138,7 +138,7 @@ struct LoggedFields {
     version: Version,
 }
 
-/// What is known when the response's header is.
+/// The status of a response, and when its header was made.
 #[derive(Clone, Copy)]
 struct ResponseHead {
     status: u16,
@@ -264,6 +264,7 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
+/// The version that a request names, for the logs.
 pub(super) fn version(request: &ApiRequest) -> Option<String> {
     match request {
         ApiRequest::Tag { version, .. }

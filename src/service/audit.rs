@@ -32,14 +32,14 @@ pub(super) struct AuditedHead {
 }
 
 impl AuditedHead {
-    /// Takes it from a response.
+    /// The recorded part of a response's header.
     pub(super) fn of(response: &Response<Body>) -> Self {
         Self { status: response.status().as_u16(), etag: response.headers().get(header::ETAG).cloned() }
     }
 }
 
 /// Records a request about packages, and every refusal; `head` is `None` when the client left before there was a response.
-/// Health checks and `/metrics` are left out, and so is the control socket, whose acts are recorded by themselves.
+/// Health checks and `/metrics` are left out, and so are requests on the control socket, whose acts [`Acts`] record.
 pub(super) fn record(method: &Method, context: &RequestContext, head: Option<&AuditedHead>, end: &BodyEnd) {
     let Some(audit) = &context.audit else { return };
     let request = context.request();
@@ -121,21 +121,21 @@ impl Acts {
         &self.principal
     }
 
-    /// Begins an act. Over the network it is recorded first, and is to be done only if that succeeds. The owner of the cache
-    /// directory is not made to wait: acts of the control socket are what frees a full disk.
+    /// Begins an act. An act over the network is recorded first, and may be done only if that succeeds. An act on the control
+    /// socket is recorded at its end: it may be what frees a full disk.
     ///
     /// # Errors
     /// [`AuditUnwritable`]: the act must not be done.
     pub(super) async fn begin(&self, route: &'static str, request: &impl Serialize) -> Result<Act, AuditUnwritable> {
-        let act = self.protect(route, request);
+        let act = self.begin_unrecorded(route, request);
         if let (Some(audit), Some(_)) = (&self.audit, self.peer) {
             audit.record_before(&act.event("begun", None)).await?;
         }
         Ok(act)
     }
 
-    /// Begins an act that protects, such as a revocation: it is done at once, and recorded when it is done.
-    pub(super) fn protect(&self, route: &'static str, request: &impl Serialize) -> Act {
+    /// Begins an act that is done even if it cannot be recorded, such as a revocation.
+    pub(super) fn begin_unrecorded(&self, route: &'static str, request: &impl Serialize) -> Act {
         let request = self.audit.as_ref().and_then(|_| serde_json::to_value(request).ok());
         let is_short = |value: &serde_json::Value| value.to_string().len() <= MAX_RECORDED_REQUEST_BYTES;
         Act { acts: self.clone(), route, request: request.filter(is_short) }

@@ -1,5 +1,5 @@
-//! Who sends a request, and whether they may have what it asks for: checked on the asked name before anything is looked
-//! up, and on what was found.
+//! Who sends a request, and whether the caller may have what it asks for: checked by the asked name before anything is looked
+//! up, and again by the package that was found.
 
 use http::request::Parts;
 
@@ -51,7 +51,7 @@ pub(super) fn identify(
     }
 }
 
-/// Identifies the caller by credentials that need a question to another host. Waits at most 15 s.
+/// Identifies the caller by credentials that must be verified with another host. Waits at most 15 s.
 ///
 /// # Errors
 /// `Unauthorized` for credentials that are not valid; `Unverifiable`.
@@ -70,8 +70,8 @@ pub(super) async fn verify(
     Ok(())
 }
 
-/// Checks whether the caller may read what the name of the request leads to. Looks nothing up: who may not read a name
-/// gets the same answer whether it exists or not.
+/// Checks whether the caller may read what the name of the request leads to. Looks nothing up: a caller who may not read a
+/// name gets the same answer whether the package exists or not.
 ///
 /// # Errors
 /// `Unauthorized` for a caller without credentials; for others as for a package that does not exist.
@@ -91,7 +91,7 @@ pub(super) fn check_asked(
             ApiRequest::Catalog(_) | ApiRequest::Menu(_) | ApiRequest::OwnPackages(_) if is_closed => {
                 Err(refusal(parts, context))
             }
-            // A page without them shows how it is signed in.
+            // The page of the 401, which shows how to sign in, uses them.
             ApiRequest::Ops(Ops::Web(WebPage::Asset(_))) => Ok(()),
             ApiRequest::Ops(Ops::Web(WebPage::SignIn)) if matches!(context.caller, Caller::Anonymous) => {
                 Err(refusal(parts, context))
@@ -115,12 +115,11 @@ pub(super) fn check_asked(
     Err(refusal(parts, context))
 }
 
-/// Checks whether the caller may read the package that was found, under the name that it has now, too, and notes by what
-/// right.
+/// Checks whether the caller may read the package that was found, also under the name that it has now, and records the grant
+/// in `context`.
 ///
 /// # Errors
-/// As [`check_asked`]; as for a package that does not exist also for a private repository that no rule names the caller
-/// for.
+/// As [`check_asked`]. A private repository counts as one that does not exist, unless a rule names the caller for it.
 pub(super) async fn check_found(
     service: &Service,
     found: &FoundPackage,
@@ -149,16 +148,16 @@ pub(super) async fn check_found(
 /// Whether a caller may be shown a package in a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ListVisibility {
-    /// Yes.
+    /// It may be listed.
     Shown,
-    /// Not where it may be private: no rule names the caller.
+    /// It may be listed if it is public: everyone may read it, and no rule names the caller.
     ShownIfPublic,
-    /// No.
+    /// It may not be listed.
     Hidden,
 }
 
-/// Whether the caller may be shown a package in a list.
-pub(super) fn listing(access: &Access, caller: &Caller, subject: &FoundPackage) -> ListVisibility {
+/// Decides whether the caller may be shown a package in a list.
+pub(super) fn list_visibility(access: &Access, caller: &Caller, subject: &FoundPackage) -> ListVisibility {
     if !access.is_enabled() {
         return ListVisibility::Shown;
     }
@@ -177,15 +176,15 @@ fn read_grant(access: &Access, caller: &Caller, subject: &FoundPackage) -> Grant
     }
 }
 
-/// What a caller may do with a folder of a repository: what the rules give of both.
+/// What a caller may do with a folder of a repository: the lesser of the grants for the folder and for the repository.
 fn folder_grant(access: &Access, caller: &Caller, folder: &FolderPackage) -> Grant {
     let alias = PackageId { upstream: folder.repository.upstream.clone(), name: folder.alias.clone() };
     let of_folder = access.grant(caller, &alias, Right::Read);
     of_folder.min(access.grant(caller, &folder.repository, Right::Read))
 }
 
-/// The query behind the address of each zip in an answer about a package: `tag` is that of the one release in it, `None`
-/// stands for every version. Empty for a caller who needs none.
+/// The signature, a query, for the zip addresses in an answer about a package. `tag` is the tag of the one release in the
+/// answer; `None` signs the addresses of all versions. Empty for a caller who needs no signature.
 pub(super) fn zip_signature(
     service: &Service,
     context: &RequestContext,
@@ -195,7 +194,7 @@ pub(super) fn zip_signature(
 ) -> String {
     let (Grant::Named, Some(principal)) = (context.grant, context.caller.principal()) else { return String::new() };
     let dialect = dialect.name();
-    // Any version: only what stands before it is signed.
+    // For all versions, any one will do: only the part of the address before the version is signed.
     let version = tag.unwrap_or("0");
     let address = zip_address(service, found, version, dialect);
     let zips = if tag.is_some() { SignedZips::one(&address) } else { SignedZips::all_versions(&address) };
@@ -209,9 +208,9 @@ fn zip_address(service: &Service, found: &FoundPackage, version: &str, dialect: 
     }
 }
 
-/// What a caller is answered who may not read what was asked.
+/// The error for a caller who may not read what the request asks for.
 pub(super) fn refusal(parts: &Parts, context: &mut RequestContext) -> ApiError {
-    // The upstream is not named: it would say where the name leads.
+    // Without the upstream in the answer: it would reveal where the name leads.
     context.package = None;
     match &context.caller {
         Caller::Anonymous if access::has_signature(&parts.uri) => ApiError::Unauthorized(Unauthorized::Address),

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName};
 
 use crate::{peer::Peer, value::Network};
 
-/// The field in which a trusted proxy says how it was asked.
+/// The field in which a trusted proxy names the scheme of the client's request.
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
 /// How the address of a client is found.
@@ -47,8 +47,8 @@ impl ClientAddresses {
         !peer.is_control() && self.is_trusted(peer.addr.ip())
     }
 
-    /// True when what the client sent was not readable on the network, as far as that is known: by TLS, from this machine,
-    /// or through a trusted proxy that does not say that it was asked by plain http.
+    /// True when what the client sent was not readable on the network, as far as is known: sent by TLS, from this machine,
+    /// or through a trusted proxy that does not state another scheme than https.
     pub(super) fn is_confidential(&self, peer: &Peer, headers: &HeaderMap) -> bool {
         if self.is_proxy(peer) {
             // The last value is the proxy's own.

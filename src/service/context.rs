@@ -21,7 +21,7 @@ use crate::{
 /// as they go, so that the log event of an aborted request has what was known when the client left.
 pub(super) struct RequestContext {
     pub(super) id: RequestId,
-    /// By the clock that freshness is measured with.
+    /// When the request was received, by the clock that freshness is measured with.
     pub(super) received_at: Timestamp,
     pub(super) peer: Peer,
     /// The client's address; `None` on the control socket.
@@ -29,7 +29,7 @@ pub(super) struct RequestContext {
     pub(super) send_mode: SendMode,
     /// Where the request is recorded; `None` without an audit log.
     pub(super) audit: Option<AuditLog>,
-    /// Where the response is counted.
+    /// The figures that the response is counted in.
     pub(super) metrics: Arc<ThreadMetrics>,
     pub(super) started: Instant,
     /// `None` before the request is parsed and when it matches no route.
@@ -46,19 +46,19 @@ pub(super) struct RequestContext {
     pub(super) cache_status: Option<CacheStatus>,
     /// The stored zip that is the response, when the response may be cached.
     pub(super) zip: Option<WeakObject>,
-    /// Who asks.
+    /// Who sends the request.
     pub(super) caller: Caller,
-    /// True when the signature in the address says who asks.
+    /// True when the caller was identified by the signature in the address.
     pub(super) by_address: bool,
-    /// What the rules give the caller of the package; the least while nothing is decided.
+    /// The right to the package that the rules give the caller; [`Grant::Refused`] until it is decided.
     pub(super) grant: Grant,
     /// The number of the access rule that refused the request.
     pub(super) refused_by: Option<usize>,
-    /// Of the rules and tokens, read before the caller was identified.
+    /// The generation of rules and tokens, read before the caller was identified.
     pub(super) access_generation: u64,
-    /// Of the blocks of versions, read before the lookup.
+    /// The generation of the blocks of versions, read before the lookup.
     pub(super) rules_generation: u64,
-    /// The request as one of its client; `None` without limits.
+    /// Counts the request against its client's limits; `None` without limits.
     pub(super) client_request: Option<ClientRequest>,
     /// Why the response is an error; `None` for every other one.
     pub(super) failure: Option<Failure>,
@@ -130,7 +130,7 @@ impl RequestContext {
         self.route.as_ref().map(|route| &route.request)
     }
 
-    /// For whom an upstream is asked.
+    /// The client that requests to upstreams are attributed to.
     pub(super) fn client_id(&self) -> ClientId {
         if let Caller::Principal(principal) = &self.caller {
             return ClientId::Credential(principal.client);

@@ -22,16 +22,17 @@ use crate::{
     origin::FetchError,
     package::PackageName,
     peer::Refusal,
-    registry::{CacheFailure, RegistryError},
+    registry::RegistryError,
 };
 
 pub(super) mod fetch_failure;
 mod not_conforming;
+mod registry_failure;
 mod subject;
 mod unauthorized;
 pub(super) mod version_refusal;
 
-use fetch_failure::{fetch_error, hosted_unavailable, source_undecided, with_remark};
+use fetch_failure::fetch_error;
 use subject::Subject;
 pub(crate) use unauthorized::Unauthorized;
 
@@ -189,8 +190,7 @@ impl ApiError {
     }
 
     /// The status and the sentence for a client. `request` is `None` when the request matches no route; `looked_up` is
-    /// how the cache answered before the error.
-    /// `package` is the package on its upstream, where it is known.
+    /// how the cache answered before the error, and `package` the package on its upstream, where it is known.
     pub(crate) fn describe(
         self,
         request: Option<&ApiRequest>,
@@ -210,98 +210,31 @@ impl ApiError {
                 ErrorDescription { allow, ..ErrorDescription::new(status, error.message()) }
             }
             Self::Host(error) => ErrorDescription::new(error.status(), error.message()),
-            Self::Refused(Refusal::NoConnection) => {
-                let message = "this mirror has too many connections; try again in 1 s";
-                let error = ErrorDescription::new(StatusCode::SERVICE_UNAVAILABLE, message);
-                ErrorDescription { retry_after: Some(Duration::from_secs(1)), ..error }
-            }
-            Self::Refused(Refusal::OverLimit { limit, retry_after }) => {
-                let seconds = whole_seconds(retry_after);
-                let key = limit.key();
-                let message = format!(
-                    "this client has reached its limit on this mirror (clients.{key}); try again in {seconds} s"
-                );
-                let error = ErrorDescription::new(StatusCode::TOO_MANY_REQUESTS, message);
-                ErrorDescription { retry_after: Some(retry_after), ..error }
-            }
+            Self::Refused(refusal) => refused(&refusal),
             Self::Loop => fetch_error(&FetchError::Loop, subject),
             Self::Unauthorized(why) => {
-                let error = ErrorDescription::new(StatusCode::UNAUTHORIZED, why.sentence(subject));
-                ErrorDescription { code: Some(FailureCode::Unauthorized), ..error }
+                let message = why.sentence(subject);
+                ErrorDescription::with_code(StatusCode::UNAUTHORIZED, FailureCode::Unauthorized, message)
             }
             Self::Unverifiable(what) => {
                 let message = format!("this mirror cannot {what}; try again in {} s", NO_KEYS_RETRY.as_secs());
-                let error = ErrorDescription::new(StatusCode::SERVICE_UNAVAILABLE, message);
-                ErrorDescription { retry_after: Some(NO_KEYS_RETRY), ..error }
+                ErrorDescription::unavailable(message, NO_KEYS_RETRY)
             }
-            Self::Registry(RegistryError::Forbidden) => {
-                let message = format!("{} is not among the packages this mirror may serve", subject.what());
-                let error = ErrorDescription::new(StatusCode::FORBIDDEN, message);
-                ErrorDescription { code: Some(FailureCode::Forbidden), ..error }
-            }
-            Self::Registry(RegistryError::VersionRefused(refusal)) => {
-                let message = version_refusal::sentence(&refusal, &subject.what());
-                let error = ErrorDescription::new(StatusCode::FORBIDDEN, message);
-                ErrorDescription { code: Some(FailureCode::Forbidden), ..error }
-            }
-            Self::Registry(RegistryError::NoVersionAllowed(refusal)) => {
-                let why = version_refusal::sentence(&refusal, "the latest version");
-                let message = format!("this mirror serves no stable version of {}: {why}", subject.what());
-                let error = ErrorDescription::new(StatusCode::NOT_FOUND, message);
-                ErrorDescription { code: Some(FailureCode::NoRelease), ..error }
-            }
-            Self::Registry(RegistryError::Fetch(CacheFailure { error, status })) => {
-                let status = if error.is_of_request() { status } else { status.not_forwarded() };
-                let status = with_remark(status, &error).failed();
-                ErrorDescription { cache_status: Some(status), ..fetch_error(&error, subject) }
-            }
+            Self::Registry(error) => registry_failure::describe(error, subject),
             Self::Download(error) => ErrorDescription { cache_status: unstored, ..fetch_error(&error, subject) },
-            Self::Registry(RegistryError::DamagedZip { status }) => {
-                Self::DamagedZip.describe(request, package, Some(status))
-            }
-            Self::Registry(RegistryError::NoFolder { status }) => {
-                Self::NoView(ViewError::NoSuchFolder).describe(request, package, Some(status))
-            }
-            Self::NoView(ViewError::NoSuchFolder) => {
-                let message = match subject.folder() {
-                    Some(folder) => format!(
-                        "{} on {} has no folder {}{}; {ASK_OPERATOR} to correct the alias {}",
-                        folder.repository.name,
-                        folder.repository.upstream,
-                        folder.path,
-                        subject.version().map(|version| format!(" in version {}", version.name())).unwrap_or_default(),
-                        folder.alias
-                    ),
-                    None => format!("{} on {} has no such folder in its zip", subject.what(), subject.upstream()),
-                };
-                let error = ErrorDescription::new(StatusCode::NOT_FOUND, message);
-                ErrorDescription { code: Some(FailureCode::NoVersion), cache_status: failed, ..error }
-            }
-            Self::NoView(error @ (ViewError::NameTooLong | ViewError::UnsafeName)) => {
-                let message = format!("{} on {} has no zip of this form: {error}", subject.what(), subject.upstream());
-                let error = ErrorDescription::new(StatusCode::BAD_GATEWAY, message);
-                ErrorDescription { code: Some(FailureCode::UpstreamInvalid), cache_status: failed, ..error }
-            }
-            Self::Registry(RegistryError::NotConforming { findings, status }) => {
-                not_conforming::describe(subject, &findings, status)
-            }
-            Self::DamagedZip => {
-                let message = format!("the stored zip of {} is damaged; {ASK_OPERATOR}", subject.what());
-                let error = ErrorDescription::new(StatusCode::INTERNAL_SERVER_ERROR, message);
-                ErrorDescription { cache_status: unstored, ..error }
-            }
+            Self::NoView(error) => no_view(error, subject, failed),
+            Self::DamagedZip => damaged_zip(subject, unstored),
             Self::UnknownReleaseId { id, status } => {
                 let message = format!("{} on {} has no release with the id {id}", subject.what(), subject.upstream());
-                let error = ErrorDescription::new(StatusCode::NOT_FOUND, message);
-                ErrorDescription { code: Some(FailureCode::NoRelease), cache_status: Some(status), ..error }
+                let error = ErrorDescription::with_code(StatusCode::NOT_FOUND, FailureCode::NoRelease, message);
+                ErrorDescription { cache_status: Some(status), ..error }
             }
             Self::Overloaded => {
                 let message = format!(
                     "this mirror is busy with other large answers; try again in {} s",
                     OVERLOADED_RETRY.as_secs()
                 );
-                let error = ErrorDescription::new(StatusCode::SERVICE_UNAVAILABLE, message);
-                ErrorDescription { retry_after: Some(OVERLOADED_RETRY), cache_status: failed, ..error }
+                ErrorDescription { cache_status: failed, ..ErrorDescription::unavailable(message, OVERLOADED_RETRY) }
             }
             Self::NotJson => ErrorDescription::new(StatusCode::NOT_FOUND, "this address has no JSON"),
             Self::Unbuilt { missing } => {
@@ -311,8 +244,9 @@ impl ApiError {
                     subject.what(),
                     subject.upstream()
                 );
-                let error = ErrorDescription::new(StatusCode::UNPROCESSABLE_ENTITY, message);
-                ErrorDescription { code: Some(FailureCode::Unbuilt), cache_status: failed, ..error }
+                let error =
+                    ErrorDescription::with_code(StatusCode::UNPROCESSABLE_ENTITY, FailureCode::Unbuilt, message);
+                ErrorDescription { cache_status: failed, ..error }
             }
             Self::StillArriving => {
                 let message = format!(
@@ -330,50 +264,12 @@ impl ApiError {
                      route or an alias",
                     dialect.as_str()
                 );
-                let error = ErrorDescription::new(StatusCode::NOT_FOUND, message);
-                ErrorDescription { code: Some(FailureCode::NoPackage), ..error }
+                ErrorDescription::with_code(StatusCode::NOT_FOUND, FailureCode::NoPackage, message)
             }
             Self::NotOnRoute { name, upstreams, cause } => {
                 let message =
                     format!("there is no package {name} on {}, or this mirror may not see it", upstreams.join(" or "));
                 ErrorDescription { message, ..cause.describe(request, package, None) }
-            }
-            Self::Registry(RegistryError::SourceChanged { recorded }) => {
-                let message = format!(
-                    "source-changed: {} was first served from {recorded}, which is no longer in its route; {ASK_OPERATOR} \
-                     to set its source",
-                    subject.what()
-                );
-                let error = ErrorDescription::new(StatusCode::FORBIDDEN, message);
-                ErrorDescription { code: Some(FailureCode::SourceChanged), ..error }
-            }
-            Self::Registry(RegistryError::RepositoryReplaced) => {
-                let message = format!(
-                    "repository-replaced: {} on {} is another repository now than the one that this mirror first served, \
-                     of which only what was served before is served; {ASK_OPERATOR}, who accepts the other one with: \
-                     srm-mirror cache rm '{}' --forget",
-                    subject.what(),
-                    subject.upstream(),
-                    subject.package_pattern()
-                );
-                let error = ErrorDescription::new(StatusCode::FORBIDDEN, message);
-                ErrorDescription { code: Some(FailureCode::RepositoryReplaced), ..error }
-            }
-            Self::Registry(RegistryError::HostedUnavailable(retry_after)) => hosted_unavailable(subject, retry_after),
-            Self::Registry(RegistryError::SourceUndecided(retry_after)) => source_undecided(subject, retry_after),
-            Self::Registry(RegistryError::NotCollected) => {
-                let message = format!(
-                    "this mirror collects its packages for the first time since its start; try again in {} s",
-                    NOT_COLLECTED_RETRY.as_secs()
-                );
-                let error = ErrorDescription::new(StatusCode::SERVICE_UNAVAILABLE, message);
-                ErrorDescription { retry_after: Some(NOT_COLLECTED_RETRY), ..error }
-            }
-            Self::Registry(RegistryError::Unrecordable) => {
-                let message =
-                    format!("this mirror cannot write down where {} comes from; {ASK_OPERATOR}", subject.what());
-                let error = ErrorDescription::new(StatusCode::SERVICE_UNAVAILABLE, message);
-                ErrorDescription { retry_after: Some(UNRECORDABLE_RETRY), ..error }
             }
         }
     }
@@ -383,6 +279,65 @@ impl ErrorDescription {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, code: None, message: message.into(), retry_after: None, allow: None, cache_status: None }
     }
+
+    fn with_code(status: StatusCode, code: FailureCode, message: String) -> Self {
+        Self { code: Some(code), ..Self::new(status, message) }
+    }
+
+    /// 503, with when to try again.
+    fn unavailable(message: impl Into<String>, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message) }
+    }
+}
+
+/// The error for a request that is refused before it is answered.
+fn refused(refusal: &Refusal) -> ErrorDescription {
+    match refusal {
+        Refusal::NoConnection => {
+            let message = "this mirror has too many connections; try again in 1 s";
+            ErrorDescription::unavailable(message, Duration::from_secs(1))
+        }
+        Refusal::OverLimit { limit, retry_after } => {
+            let message = format!(
+                "this client has reached its limit on this mirror (clients.{}); try again in {} s",
+                limit.key(),
+                whole_seconds(*retry_after)
+            );
+            let error = ErrorDescription::new(StatusCode::TOO_MANY_REQUESTS, message);
+            ErrorDescription { retry_after: Some(*retry_after), ..error }
+        }
+    }
+}
+
+/// The error for a zip without the requested view.
+fn no_view(error: ViewError, subject: Subject<'_>, cache_status: Option<CacheStatus>) -> ErrorDescription {
+    let error = match error {
+        ViewError::NoSuchFolder => {
+            let message = match subject.folder() {
+                Some(folder) => format!(
+                    "{} on {} has no folder {}{}; {ASK_OPERATOR} to correct the alias {}",
+                    folder.repository.name,
+                    folder.repository.upstream,
+                    folder.path,
+                    subject.version().map(|version| format!(" in version {}", version.name())).unwrap_or_default(),
+                    folder.alias
+                ),
+                None => format!("{} on {} has no such folder in its zip", subject.what(), subject.upstream()),
+            };
+            ErrorDescription::with_code(StatusCode::NOT_FOUND, FailureCode::NoVersion, message)
+        }
+        error @ (ViewError::NameTooLong | ViewError::UnsafeName) => {
+            let message = format!("{} on {} has no zip of this form: {error}", subject.what(), subject.upstream());
+            ErrorDescription::with_code(StatusCode::BAD_GATEWAY, FailureCode::UpstreamInvalid, message)
+        }
+    };
+    ErrorDescription { cache_status, ..error }
+}
+
+/// The error for a stored zip that is damaged.
+fn damaged_zip(subject: Subject<'_>, cache_status: Option<CacheStatus>) -> ErrorDescription {
+    let message = format!("the stored zip of {} is damaged; {ASK_OPERATOR}", subject.what());
+    ErrorDescription { cache_status, ..ErrorDescription::new(StatusCode::INTERNAL_SERVER_ERROR, message) }
 }
 
 impl HostError {
@@ -410,14 +365,10 @@ impl HostError {
 
 /// When to try again after the mirror had too much work.
 const OVERLOADED_RETRY: Duration = Duration::from_secs(2);
-/// When to ask again for a catalog whose packages are being collected.
-const NOT_COLLECTED_RETRY: Duration = Duration::from_secs(5);
 /// When to ask again for a zip that is being downloaded.
 const STILL_ARRIVING_RETRY: Duration = Duration::from_secs(10);
 /// Longest reason phrase, in bytes: what the command line clients print on one line.
 const MAX_REASON_BYTES: usize = 200;
-/// When to ask again for a name whose source could not be written.
-const UNRECORDABLE_RETRY: Duration = Duration::from_secs(30);
 const ASK_OPERATOR: &str = "ask the operator of this mirror";
 
 /// A period in whole seconds, rounded up, at least one.

@@ -1,4 +1,4 @@
-//! What a request is about: a package on its upstream, or a folder of one.
+//! The package that a request names, found: a package on its upstream, or a folder of one.
 
 use std::sync::Arc;
 

@@ -50,7 +50,7 @@ impl Service {
         let mut unverified = None;
         if !is_health_check(parts.uri.path()) {
             let begun = match caller::identify(self, &parts, &mut context) {
-                Ok(None) => self.begin(&mut context),
+                Ok(None) => self.count_request(&mut context),
                 Ok(pending) => {
                     unverified = pending;
                     Ok(())
@@ -61,7 +61,7 @@ impl Service {
                 return Either::Left(ready(self.refuse_parts(&parts, context, error)));
             }
         }
-        // Not before the caller is known: the cache has what each may have.
+        // Only once the caller is known: cached responses depend on the credential.
         if unverified.is_none()
             && let Some(mut response) = self.response_cache.get(&parts, &mut context)
         {
@@ -77,7 +77,7 @@ impl Service {
                 let mut abort_guard = AbortGuard::new(&parts, &mut context);
                 let verified = caller::verify(&service, pending, abort_guard.context()).await;
                 abort_guard.disarm();
-                if let Err(error) = verified.and_then(|()| service.begin(&mut context)) {
+                if let Err(error) = verified.and_then(|()| service.count_request(&mut context)) {
                     return service.refuse_parts(&parts, context, error);
                 }
             }
@@ -103,8 +103,11 @@ impl Service {
         }))
     }
 
-    /// Begins a request of its caller under the limits of one client.
-    fn begin(&self, context: &mut RequestContext) -> Result<(), ApiError> {
+    /// Counts the request against the limits of its client.
+    ///
+    /// # Errors
+    /// `Refused` when the client has reached a limit.
+    fn count_request(&self, context: &mut RequestContext) -> Result<(), ApiError> {
         context.client_request = self.clients.begin(context.client_id())?;
         Ok(())
     }
@@ -187,7 +190,8 @@ impl Service {
         }
         caller::check_asked(self, &route, parts, context)?;
         if let ApiRequest::Detail { package, page } = &route.request
-            && let Some(response) = publish::failed::detail(self, parts, context, &host, package, *page).await?
+            && let Some(response) =
+                publish::failed::respond_with_failures(self, parts, context, &host, package, *page).await?
         {
             return Ok(response);
         }
@@ -248,7 +252,7 @@ impl Service {
         Ok(package)
     }
 
-    /// Splits the body into short frames for HTTP/2, and counts what waits for the client.
+    /// Splits the body into short frames for HTTP/2, and counts the bytes that wait for the client.
     fn framed(&self, response: Response<Body>, parts: &Parts) -> Response<Body> {
         match parts.version {
             Version::HTTP_2 => response.map(|body| body.in_http2_frames(&self.send_memory)),
@@ -256,7 +260,7 @@ impl Service {
         }
     }
 
-    /// Adds the header fields of every response but those from the response cache, which have them.
+    /// Adds the header fields of every response. Responses from the response cache have them already.
     fn finish(&self, response: &mut Response<Body>, parts: &Parts, context: &RequestContext) {
         finish(response, parts, context);
         if self.access.is_enabled() && !context.peer.is_control() {
@@ -271,7 +275,7 @@ fn no_such_page(dialect: Dialect) -> ApiError {
     ApiError::Route(RouteError { dialect, reason })
 }
 
-/// The figures, for those who may read them.
+/// Responds with the figures, if the caller may read them.
 fn metrics(service: &Service, parts: &Parts, context: &mut RequestContext) -> Result<Response<Body>, ApiError> {
     if !service.access.may_read_metrics(&context.caller) {
         return Err(caller::refusal(parts, context));
@@ -279,12 +283,12 @@ fn metrics(service: &Service, parts: &Parts, context: &mut RequestContext) -> Re
     Ok(metrics::respond(service, &parts.method))
 }
 
-/// Adds the header fields that do not depend on who may ask.
+/// Adds the header fields that do not depend on the access rules.
 fn finish(response: &mut Response<Body>, parts: &Parts, context: &RequestContext) {
     let request = context.request();
     if dialect::is_upload(&parts.method, parts.uri.path()) && !response.status().is_success() {
-        // Every refusal, also one before the handler and one of a name that cannot be read: the client takes every response
-        // for a success.
+        // The client takes every response for a success, so every refusal breaks the connection, also one before the handler
+        // and one of a name that cannot be parsed.
         *response.body_mut() = Body::unsent();
         response.extensions_mut().insert(BreakConnection);
     }

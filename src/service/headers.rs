@@ -10,23 +10,23 @@ pub(super) const CACHE_NAME: &str = "srm-mirror";
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 pub(super) use crate::http::field::X_REQUEST_ID;
 
-/// `Cache-Control` of a zip whose content may change: that of a branch, whose head is as fresh.
-pub(super) const MUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=60");
+/// `Cache-Control` of a zip whose content may change, such as that of a branch.
+pub(super) const MUTABLE_ZIP: HeaderValue = HeaderValue::from_static("public, max-age=60");
 /// The least `max-age`, seconds, of a response that never changes: a year.
 const IMMUTABLE_MAX_AGE: u64 = 31_536_000;
-/// The least freshness, seconds, that a client has left of such a response: half a year.
-const IMMUTABLE_LEFT: u64 = IMMUTABLE_MAX_AGE / 2;
-/// `Cache-Control` of a response that holds for this request only.
+/// The least freshness lifetime, seconds, that a client has left of such a response: half a year.
+const MIN_IMMUTABLE_FRESHNESS: u64 = IMMUTABLE_MAX_AGE / 2;
+/// `Cache-Control` of a response that is valid for this request only.
 pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// `Cache-Control` of a response that never changes, the zip of a tag or a commit, beside an `Age` of `age` seconds. A client
 /// subtracts `Age` from `max-age` (RFC 9111 §4.2), so that of an old zip is more than a year.
 pub(super) fn immutable(age: u64) -> HeaderValue {
     const YOUNG: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
-    if age <= IMMUTABLE_MAX_AGE - IMMUTABLE_LEFT {
+    if age <= IMMUTABLE_MAX_AGE - MIN_IMMUTABLE_FRESHNESS {
         return YOUNG;
     }
-    ascii_value(format!("public, max-age={}, immutable", age.saturating_add(IMMUTABLE_LEFT)))
+    ascii_value(format!("public, max-age={}, immutable", age.saturating_add(MIN_IMMUTABLE_FRESHNESS)))
 }
 
 /// `Cache-Control` of JSON with the signed address of a zip.
@@ -37,7 +37,8 @@ pub(super) fn fresh_for(max_age: u64) -> HeaderValue {
     ascii_value(format!("public, max-age={max_age}"))
 }
 
-/// Makes a `Cache-Control` that allows shared caches one that does not: the response is for this mirror's clients alone.
+/// Replaces `public` in `Cache-Control` by `private`: the response is for this mirror's clients alone, so shared caches must
+/// not store it.
 pub(super) fn restrict_to_clients(headers: &mut HeaderMap) {
     let shared = headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok());
     let Some(rest) = shared.and_then(|value| value.strip_prefix("public")) else { return };

@@ -1,4 +1,4 @@
-//! Work over all packages for a request: beside the connections, and little of it at once.
+//! Scans over all packages for requests: on blocking threads, a bounded number at once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,9 +7,9 @@ use tokio::{sync::Semaphore, time::timeout};
 use super::error::ApiError;
 use crate::{blocking::spawn_blocking, registry::RegistryError};
 
-/// Most scans at once: more of them would take the processors from connections and downloads.
+/// Most scans at once: more would take the processors from connections and downloads.
 const MAX_SCANS: usize = 2;
-/// Longest wait for the end of others: a scan among a million packages takes milliseconds.
+/// Longest wait of a scan for others to end: a scan over a million packages takes milliseconds.
 const SCAN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs scans on the pool for blocking work.

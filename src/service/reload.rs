@@ -1,4 +1,4 @@
-//! The seam to the part of the program that replaces the service when the configuration changes.
+//! The interface of the part of the program that replaces the service when the configuration changes.
 
 use futures_util::future::BoxFuture;
 

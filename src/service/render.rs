@@ -1,9 +1,9 @@
-//! Renders normalised documents as the JSON of a dialect, under one base address. Same input, same bytes. Lists are
-//! rendered item by item.
+//! Renders normalised documents as the JSON of a dialect, under one base address. The same input gives the same bytes. Lists
+//! are rendered item by item.
 //!
 //! The srm, simple and v3 dialects show a fixed set of fields. The github dialect shows every field that the forge sent,
-//! in GitHub's order; links that the mirror can answer lead to the mirror. What clients get is a rendition of
-//! this: see [`super::rendition`].
+//! in GitHub's order; links that the mirror can answer lead to the mirror. Clients get renditions, which are made of this JSON:
+//! see [`super::rendition`].
 
 use jiff::Timestamp;
 use percent_encoding::NON_ALPHANUMERIC;
@@ -22,15 +22,14 @@ mod details;
 pub use catalog::{CatalogRow, menu, packages};
 pub(in crate::service) use details::are_missing as lacks_details;
 
-/// Renders the documents of one package. Every field but `base` belongs into the key of a cache of rendered JSON.
+/// Renders the documents of one package. The key of a cache of rendered JSON needs every field but `base`.
 #[derive(Clone, Copy, Debug)]
 pub struct Renderer<'a> {
     /// The dialect of the response.
     pub dialect: Dialect,
-    /// The mirror's own address as this client used it, without a trailing slash, or what stands for it. Links start
-    /// with it.
+    /// The mirror's own address as this client used it, without a trailing slash, or a marker for it. Links start with it.
     pub base: &'a str,
-    /// What follows the address of a zip: a signature, what stands for it, or nothing.
+    /// The text behind the address of a zip: a signature, a marker for it, or nothing.
     pub signature: &'a str,
     /// The configured names and aliases.
     pub names: &'a Names,

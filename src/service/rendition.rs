@@ -1,6 +1,6 @@
-//! Renditions: documents rendered for a dialect, envelope included, whatever the base address and the request.
+//! Renditions: documents rendered for a dialect, with its envelope, for every base address and every request.
 //!
-//! A rendition is a template: the base address and the request's id are put into it for each answer. A page of a list is
+//! A rendition is a template: the base address and the request's id are filled in for each answer. A page of a list is
 //! a part of the list's rendition.
 
 use std::{
@@ -36,14 +36,13 @@ use crate::{
 
 /// A document of at least about this size in memory, bytes, is rendered beside the requests.
 const LARGE_DOCUMENT_BYTES: usize = 64 << 10;
-/// From this length in bytes on, a text becomes enough smaller by compression.
+/// Shortest text, in bytes, that is worth compressing.
 const MIN_GZIP_BYTES: usize = 1 << 10;
 
-/// Stands for the base address while a document is rendered. No upstream can know it, so that it cannot occur in a
-/// document.
+/// The marker for the base address while a document is rendered. Random, so that no upstream's document contains it.
 static BASE_MARKER: LazyLock<String> = LazyLock::new(|| marker("base"));
 
-/// Stands for the signature behind the address of a zip, as [`BASE_MARKER`] does for the base.
+/// The marker for the signature behind the address of a zip, as [`BASE_MARKER`] is for the base.
 static SIGNATURE_MARKER: LazyLock<String> = LazyLock::new(|| marker("signature"));
 
 fn marker(name: &str) -> String {
@@ -54,19 +53,19 @@ fn marker(name: &str) -> String {
 /// A rendered document.
 pub(super) struct Rendition {
     template: Arc<Template>,
-    /// Where the items of a list are, without the commas between them; empty for what is no list.
+    /// The ranges of a list's items in the text, without the commas between them; empty for what is no list.
     items: Box<[Range<usize>]>,
-    /// The entity tag of the whole, with the base that stands in the template.
+    /// The entity tag of the whole, with the base that the template was made with.
     etag: HeaderValue,
 }
 
-/// Bytes of a rendition while it is made, per byte of the document in memory: the parts that are rendered, the text and
-/// the place it grows out of.
+/// Bytes of memory that rendering takes, per byte of the document in memory: the rendered parts, the text, and the buffer that
+/// the text has outgrown.
 const RENDERING_FACTOR: u64 = 3;
 
-/// What a rendition is made of.
+/// The input of a rendition.
 pub(super) struct RenderJob {
-    /// The base that will stand in the template.
+    /// The base that the template is made with.
     pub(super) base: String,
     pub(super) dialect: Dialect,
     pub(super) names: Arc<Names>,
@@ -106,7 +105,7 @@ impl RenderedDocument {
         }
     }
 
-    /// Tells documents of different forms apart that are rendered from the same value.
+    /// The name of the form, for cache keys: one value can be rendered in several forms.
     pub(super) fn form(&self) -> &'static str {
         match self {
             Self::Releases(_) => "releases",
@@ -145,14 +144,14 @@ impl RenderedDocument {
 }
 
 impl RenderJob {
-    /// True for a document that takes long to render. Looks at no more of it than it must.
+    /// True for a document that takes long to render. Weighs no more of it than [`LARGE_DOCUMENT_BYTES`].
     pub(super) fn is_large(&self) -> bool {
         let mut weight = MemoryWeight::up_to(LARGE_DOCUMENT_BYTES);
         self.document.weigh(&mut weight);
         weight.is_over()
     }
 
-    /// About how many bytes the rendering takes.
+    /// Estimated bytes of memory that the rendering takes.
     pub(super) fn estimate(&self) -> u64 {
         let mut weight = MemoryWeight::unlimited();
         self.document.weigh(&mut weight);
@@ -262,7 +261,7 @@ impl Rendition {
         Self { template: Arc::new(self.template.counted_in(share)), ..self }
     }
 
-    /// The whole or one page, with these texts in its holes. Shares the rendition's text.
+    /// The whole or one page, with these texts filled in. Shares the rendition's text.
     pub(super) fn fill(&self, texts: &SlotTexts, page: Option<PageRequest>) -> FilledTemplate {
         let len = self.template.text().len();
         let (Some(page), Some(first), Some(last)) = (page, self.items.first(), self.items.last()) else {
@@ -281,12 +280,12 @@ impl Rendition {
         }
     }
 
-    /// True when compressing the whole is worth while.
+    /// True when the whole is worth compressing.
     pub(super) fn is_worth_compressing(&self) -> bool {
         self.template.text().len() >= MIN_GZIP_BYTES
     }
 
-    /// The whole with the base that stands in it, compressed. `None` when that fails.
+    /// The whole with the base that the template was made with, compressed. `None` when the compression fails.
     pub(super) fn gzip(&self) -> Option<Self> {
         let text = self.template.text();
         let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 8), Compression::default());
@@ -305,13 +304,13 @@ impl Rendition {
         etag_of(&named)
     }
 
-    /// The whole as it is in memory, if it is the answer for this base.
+    /// The whole text as it is in memory, if that is the answer for this base.
     pub(super) fn whole_with(&self, base: &str) -> Option<&Bytes> {
         let is_whole = self.template.stands(Slot::Base, base) && !self.template.has(Slot::RequestId);
         is_whole.then(|| self.template.text())
     }
 
-    /// True when addresses of zips stand in it.
+    /// True when the rendition contains addresses of zips.
     pub(super) fn has_zip_addresses(&self) -> bool {
         self.template.has(Slot::Signature)
     }

@@ -1,4 +1,4 @@
-//! Renditions in memory: each is made once for all readers that wait for it, and a large one beside the requests.
+//! Renditions in memory: each is made once for all readers that wait for it; large ones are made on blocking threads.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,9 +21,9 @@ use crate::{
     },
 };
 
-/// Large documents that are rendered or compressed at the same time.
+/// Most large documents that are rendered or compressed at the same time.
 const LARGE_JOBS: usize = 2;
-/// How long a large document waits for its turn.
+/// Longest wait of a large document for its turn.
 const LARGE_JOB_WAIT: Duration = Duration::from_secs(10);
 
 /// Starts a task on the runtime of the app, on whose blocking threads renditions are made.
@@ -41,7 +41,7 @@ pub(super) struct RenditionCache {
 /// Identifies a rendition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct RenditionKey {
-    /// The document, and what is merged into it.
+    /// The digest of the document and of what is merged into it.
     pub(super) document: Digest,
     pub(super) form: &'static str,
     pub(super) dialect: Dialect,
@@ -53,13 +53,14 @@ pub(super) struct RenditionKey {
 /// How a rendition is coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum RenditionForm {
-    /// As it is.
+    /// Not compressed.
     Identity,
-    /// Compressed by gzip, with the base that is configured.
+    /// Compressed by gzip, with the configured base (`public_url`).
     Gzip,
 }
 
-/// Too many large documents are being rendered, or there is no memory for this one.
+/// Why a large document is not rendered: too many are being rendered, there is no memory for this one, or its rendering
+/// failed.
 #[derive(Debug)]
 struct NoTurn;
 
@@ -96,7 +97,7 @@ impl RenditionCache {
         self.make_beside_requests(key, estimate, || Some(job.render())).await
     }
 
-    /// The gzip form of a rendition that [`RenditionCache::get`] returned; `None` where it is not worth while.
+    /// The gzip form of a rendition that [`RenditionCache::get`] returned.
     ///
     /// # Errors
     /// As [`RenditionCache::get`].
@@ -114,13 +115,13 @@ impl RenditionCache {
         self.make_beside_requests(key, estimate, move || rendition.gzip()).await
     }
 
-    /// True for a rendition of which a compressed form can be kept.
+    /// True for a rendition whose compressed form is worth making and fits the cache.
     pub(super) fn keeps_gzip_of(&self, rendition: &Rendition) -> bool {
         rendition.is_worth_compressing() && rendition.weight() as u64 <= self.capacity / 4
     }
 
-    /// On the app's blocking threads: a connection thread goes on with its other clients. `estimate` is what the making
-    /// takes, bytes.
+    /// Makes a rendition on the app's blocking threads, so that a connection thread goes on with its other clients. `estimate`
+    /// is the bytes of memory that the making takes.
     async fn make_beside_requests(
         self: &Arc<Self>,
         key: RenditionKey,

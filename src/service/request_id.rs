@@ -1,7 +1,7 @@
 //! The id of a request, in its response, its log event and its error.
 //!
-//! The mirror makes one for each request, or keeps the one that a trusted proxy has given, so that the logs of both can
-//! be joined.
+//! The mirror makes an id for each request, or keeps the id that a trusted proxy has set, so that the logs of both can be
+//! joined.
 
 use std::{
     fmt,
@@ -26,7 +26,7 @@ pub(super) enum RequestId {
         /// The number of the request.
         serial: u64,
     },
-    /// That of a trusted proxy: at most [`MAX_GIVEN_BYTES`] letters, digits and `-_.:+/=`.
+    /// The id of a trusted proxy: at most [`MAX_GIVEN_BYTES`] letters, digits and `-_.:+/=`.
     Given(HeaderValue),
 }
 
@@ -48,7 +48,7 @@ impl RequestIds {
         RequestId::Own { process: self.process, serial: self.next.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// The id in the header of a trusted proxy's request; a new one where there is none, several, or one that is empty,
+    /// The id in the header of a trusted proxy's request; a new one where there is none or several, or where it is empty, too
     /// long, or has other characters than [`RequestId::Given`] allows.
     pub(super) fn keep_or_next(&self, headers: &HeaderMap) -> RequestId {
         let mut given = headers.get_all(X_REQUEST_ID).iter();

@@ -28,13 +28,13 @@ use crate::{
 };
 
 /// How long a response is sent again: `Age` and `max-age` count whole seconds.
-const MAX_AGE: SignedDuration = SignedDuration::from_secs(1);
+const MAX_RESPONSE_AGE: SignedDuration = SignedDuration::from_secs(1);
 /// Most bytes of keys and bodies in the cache of one thread ...
 const MAX_THREAD_BYTES: usize = 8 << 20;
 /// ... and of all threads, one for each processor, as long as a thread has room for a body.
 const MAX_ALL_THREADS_BYTES: usize = 32 << 20;
-/// Most bytes of one body.
-const MAX_BODY_BYTES: usize = 1 << 20;
+/// Most bytes of one cached body.
+const MAX_CACHED_BODY_BYTES: usize = 1 << 20;
 /// Most responses in the cache of one thread.
 const MAX_RESPONSES: usize = 4096;
 /// Request fields that may change the response: a request with one of them bypasses the cache, and so does one with a
@@ -61,7 +61,7 @@ pub(super) struct ResponseCache {
 impl Default for ResponseCache {
     fn default() -> Self {
         let threads = available_parallelism().map_or(1, NonZero::get);
-        let thread_bytes = (MAX_ALL_THREADS_BYTES / threads).clamp(MAX_BODY_BYTES, MAX_THREAD_BYTES);
+        let thread_bytes = (MAX_ALL_THREADS_BYTES / threads).clamp(MAX_CACHED_BODY_BYTES, MAX_THREAD_BYTES);
         Self { threads: ThreadLocal::default(), thread_bytes }
     }
 }
@@ -78,7 +78,7 @@ struct ThreadCache {
 
 struct CachedResponse {
     snapshot: Snapshot,
-    /// The generation of the rules by which the caller may have it. The key has the caller's credential.
+    /// The generation of the access rules by which the caller may have the response. The key has the caller's credential.
     access_generation: u64,
     rules_generation: u64,
     grant: Grant,
@@ -132,7 +132,7 @@ impl Snapshot {
 
     fn is_current(&self, now: Timestamp) -> bool {
         let age = now.duration_since(self.at);
-        !age.is_negative() && age < MAX_AGE && self.generation.is_current()
+        !age.is_negative() && age < MAX_RESPONSE_AGE && self.generation.is_current()
     }
 }
 
@@ -167,13 +167,13 @@ impl ResponseCache {
             return;
         };
         // The document must stay fresh for as long as the response is cached.
-        let is_fresh = status.is_fresh_hit() && status.ttl.is_some_and(|ttl| ttl >= MAX_AGE.as_secs());
+        let is_fresh = status.is_fresh_hit() && status.ttl.is_some_and(|ttl| ttl >= MAX_RESPONSE_AGE.as_secs());
         let body = match (&context.zip, response.body().repeatable()) {
             (Some(zip), _) => CachedBody::Zip(zip.clone()),
             (None, Some(content)) if is_fresh && is_made_of_documents(route) => CachedBody::Json(content),
             _ => return,
         };
-        if response.status() != StatusCode::OK || body.weight() > MAX_BODY_BYTES {
+        if response.status() != StatusCode::OK || body.weight() > MAX_CACHED_BODY_BYTES {
             return;
         }
         let mut thread_cache = self.threads.get_or_default().borrow_mut();
@@ -197,15 +197,16 @@ impl ResponseCache {
 }
 
 impl ThreadCache {
-    /// Inserts under `self.key`. When the cache is full, with `most` bytes, removes what has expired; if that is not enough, everything.
-    fn insert(&mut self, cached: CachedResponse, most: usize) {
+    /// Inserts a response under `self.key`. When the cache would have more than `max_bytes`, removes the expired responses; if
+    /// that is not enough, all.
+    fn insert(&mut self, cached: CachedResponse, max_bytes: usize) {
         let weight = |key: &[u8], cached: &CachedResponse| key.len() + cached.body.weight();
         let added = weight(&self.key, &cached);
-        if self.is_full(added, most) {
+        if self.is_full(added, max_bytes) {
             let now = cached.snapshot.at;
-            self.responses.retain(|_, cached| now.duration_since(cached.snapshot.at) < MAX_AGE);
+            self.responses.retain(|_, cached| now.duration_since(cached.snapshot.at) < MAX_RESPONSE_AGE);
             self.bytes = self.responses.iter().map(|(key, cached)| weight(key, cached)).sum();
-            if self.is_full(added, most) {
+            if self.is_full(added, max_bytes) {
                 self.responses.clear();
                 self.bytes = 0;
             }
@@ -216,13 +217,13 @@ impl ThreadCache {
         }
     }
 
-    fn is_full(&self, added: usize, most: usize) -> bool {
-        self.bytes + added > most || self.responses.len() >= MAX_RESPONSES
+    fn is_full(&self, added: usize, max_bytes: usize) -> bool {
+        self.bytes + added > max_bytes || self.responses.len() >= MAX_RESPONSES
     }
 }
 
-/// Writes the scheme, host, path and query of a request to `key`, whether the client takes gzip, and with which credential
-/// it asks. Returns false when the request bypasses the cache.
+/// Writes the cache key of a request to `key`: scheme, host, path, query, credential, and whether the client accepts gzip.
+/// Returns false when the request bypasses the cache.
 fn cache_key(parts: &Parts, context: &RequestContext, key: &mut Vec<u8>) -> bool {
     let peer = &context.peer;
     if parts.method != Method::GET || !peer.is_client() {
@@ -241,7 +242,7 @@ fn cache_key(parts: &Parts, context: &RequestContext, key: &mut Vec<u8>) -> bool
             return false;
         }
     }
-    // A request without a host is answered with the address of its listener, or refused: see `hosts`.
+    // A request without a host gets links with the address of its listener, or is refused: see `hosts`.
     if host.is_some_and(<[u8]>::is_empty) || (host.is_none() && parts.version == Version::HTTP_11) {
         return false;
     }
@@ -258,7 +259,7 @@ fn cache_key(parts: &Parts, context: &RequestContext, key: &mut Vec<u8>) -> bool
     key.extend_from_slice(host);
     // A separator that occurs in no host and no path.
     key.push(0);
-    // The signature in an address says who asks, and nothing else; each answer has another one.
+    // Without the signature in the query: it identifies the caller, whose credential the key has, and differs in each address.
     if context.by_address {
         key.extend_from_slice(parts.uri.path().as_bytes());
     } else if let Some(path) = parts.uri.path_and_query() {

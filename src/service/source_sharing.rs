@@ -1,4 +1,5 @@
-//! Uses here what operators have set on other mirrors of the bucket, and passes on what was recorded here without the bucket.
+//! Synchronises recorded sources with the shared bucket: records here what operators have set on other mirrors, and records in
+//! the bucket what was recorded here without it.
 
 use std::{io, time::Duration};
 
@@ -12,13 +13,13 @@ use crate::{
     registry::{BucketError, Registry, SetSourceError, SourceChange, SourceSearch, SourceSelection, SourceSharing},
 };
 
-/// Sources that are passed on at once.
+/// Most sources that are recorded in the bucket at the same time.
 const CONCURRENT_SOURCES: usize = 8;
-/// Sources in memory that wait for this.
+/// Sources that are read into memory at once.
 const SOURCE_BATCH: usize = 10_000;
-/// After so many the file says that the bucket has them.
+/// After so many sources, the file records that the bucket has them.
 const SOURCE_STEP: usize = 200;
-/// When what could not be passed on is tried again, unless the bucket is left alone for longer.
+/// When a failed synchronisation is tried again, unless no request may be sent to the bucket for longer.
 const SHARING_PAUSE: Duration = Duration::from_secs(2);
 
 /// Why the sources of this mirror and those of the bucket are not the same yet.
@@ -43,10 +44,10 @@ impl SourceSharingError {
 }
 
 impl Service {
-    /// Uses what operators have set on any mirror. Without a bucket, does nothing.
+    /// Records here what operators have set on any mirror. Without a bucket, does nothing.
     ///
     /// # Errors
-    /// [`SourceSharingError`]; the call is to be repeated in any case.
+    /// [`SourceSharingError`]; the call is to be repeated, after a success too.
     pub(crate) async fn follow_sources(&self) -> Result<(), SourceSharingError> {
         let Some(sharing) = self.registry.sources().sharing() else { return Ok(()) };
         let set = sharing.read_newly_set().await?;
@@ -56,19 +57,20 @@ impl Service {
         Ok(())
     }
 
-    /// Passes on what was recorded here without the bucket. Where the bucket has another source, that one counts.
+    /// Records in the bucket what was recorded here without it. Where the bucket has another source, this mirror uses that one
+    /// from then on.
     ///
     /// # Errors
     /// As [`Service::follow_sources`].
     pub(crate) async fn share_sources(&self) -> Result<(), SourceSharingError> {
         let mut run = SourceRun::new(SourceSelection::NotShared);
-        // What the bucket does not take is in the log, and tried again with the next source that was recorded without it.
+        // Sources that the bucket refuses are logged, and tried again with the next source that is recorded without it.
         while run.next(&self.registry, &self.names).await?.is_some() {}
         Ok(())
     }
 }
 
-/// Passes recorded sources on to the bucket, a batch at a time, ordered by name.
+/// Records sources in the bucket, a batch at a time, ordered by name.
 pub(super) struct SourceRun {
     selection: SourceSelection,
     after: Option<RecordedSource>,
@@ -76,23 +78,23 @@ pub(super) struct SourceRun {
     no_room: usize,
 }
 
-/// What became of a source that was passed on.
+/// The outcome of recording a source in the bucket.
 enum SourceOutcome {
     /// The bucket has it.
     Settled(RecordedSource),
-    /// The bucket has another one, which counts.
+    /// The bucket has another one, which all mirrors use.
     Other { own: RecordedSource, winner: RecordedSource },
-    /// The bucket's record is damaged, which is in the log.
+    /// The bucket's record is damaged, which was logged.
     Damaged(RecordedSource),
 }
 
 impl SourceRun {
-    /// All sources, also those that the bucket has had before, or those that it may not have.
+    /// A run over the selected sources: all, or those that the bucket may not have.
     pub(super) fn new(selection: SourceSelection) -> Self {
         Self { selection, after: None, no_room: 0 }
     }
 
-    /// Passes the next sources on. Returns those that the bucket does not take; `None` at the end, and without a bucket.
+    /// Records the next batch. Returns the sources that the bucket refuses; `None` at the end, and without a bucket.
     ///
     /// # Errors
     /// The first failure of the bucket, or of the disk: the rest is not tried.
@@ -110,7 +112,7 @@ impl SourceRun {
         self.after = Some(last.clone());
         match sharing.read_set().await {
             Ok(()) => {}
-            // A push goes on with what follows; in the background, all is tried again.
+            // A push goes on with the next batch; a run in the background fails, and is tried again.
             Err(BucketError::Damaged) if self.selection == SourceSelection::All => return Ok(Some(batch)),
             Err(error) => return Err(error.into()),
         }
@@ -179,7 +181,7 @@ async fn share(sharing: &SourceSharing, own: RecordedSource) -> Result<SourceOut
     }
 }
 
-/// Writes down what is settled, and takes the sources over that count in place of this mirror's.
+/// Records here which sources the bucket has, and the sources that replace this mirror's.
 async fn settle(
     sharing: &SourceSharing,
     registry: &Registry,

@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// A package that was not found, and the upstream that decided so.
+/// Why a package was not found.
 pub(super) struct SourceFailure {
     pub(super) error: ApiError,
     /// The package on the upstream that failed; `None` when no upstream was asked, or all said that it does not exist.
@@ -87,12 +87,12 @@ pub(super) fn led_to(registry: &Registry, names: &Names, name: &PackageName, dia
     names.route(name, dialect).candidates.into_iter().chain(recorded).collect()
 }
 
-/// Whether requests of a name look for its source.
+/// Whether requests of a name search for its source.
 pub(super) fn search_of(names: &Names, name: &PackageName, dialect: DialectName) -> SourceSearch {
     if names.route(name, dialect).is_searched() { SourceSearch::Needed } else { SourceSearch::Never }
 }
 
-/// The packages that a name may lead to, in order. Asks no upstream.
+/// The packages that a name may lead to, in order. Sends no upstream request.
 pub(super) fn asked_packages(
     registry: &Registry,
     names: &Names,
@@ -114,8 +114,8 @@ pub(super) fn asked_packages(
     }
 }
 
-/// Every package that a plain name could lead to in any dialect, each once: what a package published under it would take
-/// the name from.
+/// Every package that a plain name could lead to in any dialect, each once: a package published under the name would hide
+/// them.
 pub(super) fn candidates_in_all_dialects(registry: &Registry, names: &Names, name: &PackageName) -> Vec<PackageId> {
     let mut asked = Vec::new();
     // In the simple dialect the name may have an owner in front, which is dropped.
@@ -135,8 +135,8 @@ pub(super) fn candidates_in_all_dialects(registry: &Registry, names: &Names, nam
     asked
 }
 
-/// The package that a name without an upstream is, where it belongs to this mirror: published at any time, or reserved by
-/// the configuration. Nothing of such a name is asked of an upstream.
+/// The package of a name without an upstream that belongs to this mirror: it was published here, or the configuration reserves
+/// the name. No upstream is asked about such a name.
 pub(super) fn hosted(
     registry: &Registry,
     names: &Names,
@@ -150,7 +150,7 @@ pub(super) fn hosted(
     }
 }
 
-/// As [`hosted`], for a name that is not known to belong to this mirror: another one may have published it a moment ago.
+/// As [`hosted`], for a name that is not known to belong to this mirror: another mirror may have published it a moment ago.
 async fn newly_hosted(
     registry: &Registry,
     names: &Names,
@@ -165,7 +165,7 @@ async fn newly_hosted(
     }
 }
 
-/// A package in the spelling that its name is known by here: published packages have one spelling.
+/// A package in its canonical spelling: that of its first publication for a published one, else as it is.
 fn canonical(registry: &Registry, names: &Names, id: &PackageId) -> PackageId {
     let published = if HostedNames::of(names).has(id) {
         registry.hosted().and_then(|hosted| hosted.published_id(&id.name))
@@ -190,8 +190,8 @@ fn recorded(
     }
 }
 
-/// The package that a name is on an upstream; `None` where the upstream has no such names, or the name's configured route
-/// leaves it out. Without a configured route, every upstream that is configured may be the source.
+/// The package that a name is on an upstream; `None` where the upstream has no names of this form, or the name's configured
+/// route does not lead to the upstream. Without a configured route, every upstream may be the source.
 pub(super) fn usable_source(names: &Names, name: &PackageName, upstream: &str, route: &NameRoute) -> Option<PackageId> {
     let id = names.id_on(upstream, name);
     id.filter(|id| route.rule != RouteRule::Configured || route.candidates.contains(id))

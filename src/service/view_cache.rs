@@ -18,7 +18,7 @@ use crate::{
 const MAX_PLAN_BYTES: u64 = 32 << 20;
 /// Most cached digests, about 200 bytes each.
 const MAX_VIEW_DIGESTS: u64 = 80_000;
-/// What a cache needs for an entry of its own, in bytes.
+/// Bytes that the cache itself needs for an entry.
 const VIEW_OVERHEAD_BYTES: usize = 128;
 /// Bytes of a view that are hashed at once.
 const HASH_BATCH_BYTES: u64 = 1 << 20;
@@ -26,7 +26,7 @@ const HASH_BATCH_BYTES: u64 = 1 << 20;
 /// The plans of views, by the digest of their zip and their form.
 pub(super) struct ViewCache {
     views: moka::future::Cache<ViewKey, Arc<CachedView>>,
-    /// Digests of views. They outlive the plans: to compute one, all of the view is read.
+    /// Digests of views. Kept longer than the plans: computing one reads the whole view.
     digests: BoundedCache<Digest, Digest>,
     memory: MemoryBudget,
 }
@@ -38,7 +38,7 @@ struct ViewKey {
     spec: ViewSpec,
 }
 
-/// How a zip becomes a view.
+/// How a view of a zip is made.
 pub(super) enum CachedView {
     /// The zip has the form of the view.
     Stored,
@@ -52,7 +52,7 @@ pub(super) enum CachedView {
     Impossible(ViewError),
 }
 
-/// Why the view of a stored zip cannot be computed. The zip is damaged, or cannot be read.
+/// Why the view of a stored zip cannot be computed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ViewFailure {
     #[error(transparent)]

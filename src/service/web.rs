@@ -1,8 +1,8 @@
 //! The web pages below `/-/`: packages, versions, health and set-up, for people with a browser.
 //!
-//! Rendered here from the templates in `web/templates`, without a script. A page reads what is stored and in memory, a
-//! bounded part of it, and asks no upstream; only whether a package is public may have to be asked. The access rules hold
-//! as for lists: what a caller may not read is not there.
+//! Rendered here from the templates in `web/templates`, without scripts. A page reads a bounded part of what is stored and in
+//! memory, and sends no upstream request, except to check whether a package is public. The access rules apply as to lists: a
+//! package that the caller may not read is absent.
 
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 
@@ -49,7 +49,7 @@ pub(super) async fn respond(
         }
         WebPage::Health => Ok(health::respond(service, parts, context, host)),
         WebPage::SetUp { package } => set_up::respond(service, parts, context, package.as_deref(), host),
-        // Who has credentials by now goes on to the packages.
+        // The caller has credentials by now: on to the packages.
         WebPage::SignIn => Ok(redirect(host)),
         WebPage::Asset(name) => assets::respond(parts, name),
     }
@@ -60,7 +60,7 @@ pub(super) fn is_root(parts: &Parts) -> bool {
     parts.uri.path() == "/" && is_asked_by_browser(parts)
 }
 
-/// Leads to the first page.
+/// Redirects to the first page.
 pub(super) fn redirect(host: &RequestHost<'_>) -> Response<Body> {
     let mut response = empty(StatusCode::FOUND);
     let headers = response.headers_mut();
@@ -71,7 +71,7 @@ pub(super) fn redirect(host: &RequestHost<'_>) -> Response<Body> {
     response
 }
 
-/// True for a request of a browser that shows a page: it reads, and its `Accept` names HTML.
+/// True for a request of a browser that shows a page: a GET or HEAD whose `Accept` names HTML.
 pub(super) fn is_asked_by_browser(parts: &Parts) -> bool {
     let is_read = parts.method == Method::GET || parts.method == Method::HEAD;
     let names_html = |line: &HeaderValue| {
@@ -88,7 +88,7 @@ fn may_sign_in(service: &Service, caller: &Caller) -> bool {
     service.access.is_enabled() && matches!(caller, Caller::Anonymous)
 }
 
-/// True when an error of this request may be a page: the request is for one, or for nothing.
+/// True when an error of this request may be a page: the request is for a page, or matches no route.
 fn may_have_error_page(request: Option<&ApiRequest>) -> bool {
     matches!(request, None | Some(ApiRequest::Ops(Ops::Web(_) | Ops::Admin(_))))
 }

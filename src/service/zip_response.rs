@@ -4,7 +4,7 @@ use std::{ops::Range, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
-use super::headers::{MUTABLE, NO_STORE, immutable};
+use super::headers::{MUTABLE_ZIP, NO_STORE, immutable};
 use crate::{
     entry::Digest,
     http::{
@@ -102,10 +102,10 @@ pub(super) fn add_headers(
         headers.insert(header::AGE, HeaderValue::from(age.as_secs()));
     }
     let cache_control = match resolved {
-        // An unsatisfiable range or a failed condition holds for this request only.
+        // An unsatisfiable range or a failed condition is an answer to this request only.
         _ if is_client_error => NO_STORE,
         resolved if resolved.is_immutable() => immutable(age.as_secs()),
-        _ => MUTABLE,
+        _ => MUTABLE_ZIP,
     };
     headers.insert(header::CACHE_CONTROL, cache_control);
     if is_success {

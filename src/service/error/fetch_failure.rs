@@ -17,6 +17,8 @@ const TRY_LATER: &str = "try again later, or ask the operator of this mirror";
 pub(super) fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDescription {
     let what = subject.what();
     let upstream = subject.upstream();
+    let retry_after = retry_after(error);
+    let seconds = retry_after.map_or(0, whole_seconds);
     let (status, message) = match error {
         FetchError::NotFound(missing) => (StatusCode::NOT_FOUND, subject.not_found(*missing)),
         FetchError::Blocked => {
@@ -36,46 +38,38 @@ pub(super) fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDesc
         FetchError::Abandoned => {
             (StatusCode::BAD_GATEWAY, format!("the slow download of {what} from {upstream} was given up; try again"))
         }
-        FetchError::Busy { retry_after } => {
-            let seconds = whole_seconds(*retry_after);
+        FetchError::Busy { .. } => {
             let message = format!(
                 "this mirror has too many requests to {upstream} under way and nothing is stored for {what}; try again \
                  in {seconds} s"
             );
             (StatusCode::SERVICE_UNAVAILABLE, message)
         }
-        FetchError::NoRoom { retry_after } => {
-            let seconds = whole_seconds(*retry_after);
+        FetchError::NoRoom { .. } => {
             let message = format!(
                 "this mirror has no room on disk for {what}, which is too large for its memory; try again in {seconds} s, \
                  or {ASK_OPERATOR}"
             );
             (StatusCode::SERVICE_UNAVAILABLE, message)
         }
-        FetchError::PinsUnavailable { retry_after } => {
-            let seconds = whole_seconds(*retry_after);
+        FetchError::PinsUnavailable { .. } => {
             let message = format!(
                 "this mirror cannot record what {what} contains, because its disk fails; try again in {seconds} s, or \
                  {ASK_OPERATOR}"
             );
             (StatusCode::SERVICE_UNAVAILABLE, message)
         }
-        FetchError::NoMemory { retry_after } => {
-            let seconds = whole_seconds(*retry_after);
+        FetchError::NoMemory { .. } => {
             let message = format!("this mirror has no memory for {what} at present; try again in {seconds} s");
             (StatusCode::SERVICE_UNAVAILABLE, message)
         }
-        FetchError::Throttled { retry_after } | FetchError::CoolingDown { retry_after, .. }
-            if error.is_rate_limit() =>
-        {
-            let seconds = whole_seconds(*retry_after);
+        FetchError::Throttled { .. } | FetchError::CoolingDown { .. } if error.is_rate_limit() => {
             let message = format!(
                 "{upstream} limits the mirror's requests and nothing is stored for {what}; try again in {seconds} s"
             );
             (StatusCode::SERVICE_UNAVAILABLE, message)
         }
-        FetchError::Throttled { retry_after } | FetchError::CoolingDown { retry_after, .. } => {
-            let seconds = whole_seconds(*retry_after);
+        FetchError::Throttled { .. } | FetchError::CoolingDown { .. } => {
             let message =
                 format!("{upstream} failed a moment ago and nothing is stored for {what}; try again in {seconds} s");
             (StatusCode::SERVICE_UNAVAILABLE, message)
@@ -136,7 +130,12 @@ pub(super) fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDesc
         }
         FetchError::Refused(why) => (StatusCode::BAD_GATEWAY, format!("{what} is not fetched from {upstream}: {why}")),
     };
-    let retry_after = match error {
+    ErrorDescription { code: Some(failure_code(error)), retry_after, ..ErrorDescription::new(status, message) }
+}
+
+/// When to try again; `None` where the cause does not say.
+fn retry_after(error: &FetchError) -> Option<Duration> {
+    match error {
         FetchError::Throttled { retry_after }
         | FetchError::CoolingDown { retry_after, .. }
         | FetchError::Busy { retry_after }
@@ -144,8 +143,7 @@ pub(super) fn fetch_error(error: &FetchError, subject: Subject<'_>) -> ErrorDesc
         | FetchError::PinsUnavailable { retry_after }
         | FetchError::NoMemory { retry_after } => Some(*retry_after),
         _ => None,
-    };
-    ErrorDescription { code: Some(failure_code(error)), retry_after, ..ErrorDescription::new(status, message) }
+    }
 }
 
 /// The error for what may be among the published packages while these cannot be asked.
@@ -155,8 +153,7 @@ pub(super) fn hosted_unavailable(subject: Subject<'_>, retry_after: Duration) ->
         subject.what(),
         whole_seconds(retry_after)
     );
-    let error = ErrorDescription::new(StatusCode::SERVICE_UNAVAILABLE, message);
-    ErrorDescription { retry_after: Some(retry_after), ..error }
+    ErrorDescription::unavailable(message, retry_after)
 }
 
 /// The error for a new name while the bucket, which decides on its source, cannot be asked.
@@ -166,8 +163,7 @@ pub(super) fn source_undecided(subject: Subject<'_>, retry_after: Duration) -> E
         subject.what(),
         whole_seconds(retry_after)
     );
-    let error = ErrorDescription::new(StatusCode::SERVICE_UNAVAILABLE, message);
-    ErrorDescription { retry_after: Some(retry_after), ..error }
+    ErrorDescription::unavailable(message, retry_after)
 }
 
 /// The cache status of a failure, with the remark that belongs to its cause.

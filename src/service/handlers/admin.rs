@@ -1,7 +1,7 @@
-//! The administration API, for clients of the control socket and for administrators over the network: reads a request, does
-//! it, answers with JSON.
+//! The administration API, for clients of the control socket and for administrators over the network: reads a request,
+//! performs it, answers with JSON.
 //!
-//! The routes and the types of their requests, answers and errors stand in [`crate::admin_api`].
+//! The routes and the types of their requests, answers and errors are in [`crate::admin_api`].
 
 use std::{future::Future, time::Duration};
 
@@ -97,7 +97,7 @@ impl AdminError {
     fn into_response(self) -> Response<Body> {
         let status = self.code.status();
         let body = ErrorBody { message: self.message, status: status.as_str().to_owned(), code: self.code };
-        let mut response = one(&body);
+        let mut response = json_line(&body);
         *response.status_mut() = status;
         if self.code == ErrorCode::Bucket {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(BUCKET_RETRY_SECONDS));
@@ -128,7 +128,7 @@ pub(in crate::service) async fn answer(
     answer.unwrap_or_else(AdminError::into_response)
 }
 
-/// Answers one request of an operator at another node of the fleet: only those that show something, or mend it.
+/// Answers one request of an operator at another node of the fleet: only requests that read or repair are permitted.
 pub(in crate::service) async fn answer_node(service: &Service, path: &str, input: Input) -> Response<Body> {
     let Service { registry, clients, .. } = service;
     let answer = match path {
@@ -167,7 +167,7 @@ async fn dispatch(service: &Service, path: &str, input: Input, acts: &Acts) -> R
         WarmLists::ROUTE => call(input, |request| warm::lists(registry, names, request)).await,
         GetFirstSeen::ROUTE => call(input, |request| warm::first_seen(registry, names, request)).await,
         GetStoredState::ROUTE => call(input, |request| warm::stored_state(registry, names, request)).await,
-        BlockVersions::ROUTE => protect(acts, input, |request| blocks::set(registry, request)).await,
+        BlockVersions::ROUTE => act_unrecorded(acts, input, |request| blocks::set(registry, request)).await,
         UnblockVersions::ROUTE => act(acts, input, |request| blocks::remove(registry, request)).await,
         ListBlocks::ROUTE => call(input, |ListBlocks {}| blocks::list(registry)).await,
         YankVersion::ROUTE => act(acts, input, |request| hosting::yank(registry, names, acts, request)).await,
@@ -179,7 +179,7 @@ async fn dispatch(service: &Service, path: &str, input: Input, acts: &Acts) -> R
         ListFailedPublications::ROUTE => call(input, |request| upkeep::failed(registry, request)).await,
         CreateToken::ROUTE => act(acts, input, |request| tokens::create(access, request)).await,
         ListTokens::ROUTE => call(input, |ListTokens {}| tokens::list(access)).await,
-        RevokeToken::ROUTE => protect(acts, input, |request| tokens::revoke(access, request)).await,
+        RevokeToken::ROUTE => act_unrecorded(acts, input, |request| tokens::revoke(access, request)).await,
         RotateSigningKey::ROUTE => act(acts, input, |RotateSigningKey {}| tokens::rotate_signing_key(access)).await,
         ReloadConfig::ROUTE => act(acts, input, |ReloadConfig {}| reload::reload(service)).await,
         WarmArchive::ROUTE => subscribe(input, |request| warm::archive(registry, names, request)).await,
@@ -195,13 +195,13 @@ async fn ping() -> Result<Pong, AdminError> {
     Ok(Pong { pid: std::process::id(), version: env!("CARGO_PKG_VERSION").to_owned() })
 }
 
-/// Reads a request, does it, and answers with one JSON value.
+/// Reads a request, performs it, and answers with one JSON value.
 async fn call<C: Call, F>(input: Input, work: impl FnOnce(C) -> F) -> Result<Response<Body>, AdminError>
 where
     F: Future<Output = Result<C::Answer, AdminError>>,
 {
     let request = read(input).await?;
-    Ok(one(&work(request).await?))
+    Ok(json_line(&work(request).await?))
 }
 
 /// As [`call`], for a request that changes something: it is recorded, see [`Acts::begin`].
@@ -213,19 +213,23 @@ where
     let act = acts.begin(C::ROUTE, &request).await?;
     let answer = work(request).await;
     act.end(answer.as_ref().err().map(|error| error.message.as_str())).await;
-    Ok(one(&answer?))
+    Ok(json_line(&answer?))
 }
 
-/// As [`act`], for a request that protects, such as a block or a revocation: it takes effect at once, and is recorded then.
-async fn protect<C: Call, F>(acts: &Acts, input: Input, work: impl FnOnce(C) -> F) -> Result<Response<Body>, AdminError>
+/// As [`act`], for a request that takes effect even if it cannot be recorded, such as a block or a revocation.
+async fn act_unrecorded<C: Call, F>(
+    acts: &Acts,
+    input: Input,
+    work: impl FnOnce(C) -> F,
+) -> Result<Response<Body>, AdminError>
 where
     F: Future<Output = Result<C::Answer, AdminError>>,
 {
     let request: C = read(input).await?;
-    let act = acts.protect(C::ROUTE, &request);
+    let act = acts.begin_unrecorded(C::ROUTE, &request);
     let answer = work(request).await;
     act.end(answer.as_ref().err().map(|error| error.message.as_str())).await;
-    Ok(one(&answer?))
+    Ok(json_line(&answer?))
 }
 
 /// Reads a request, starts its work, and answers with one line per event.
@@ -235,7 +239,7 @@ where
     E: Stream<Item = S::Event> + Send + 'static,
 {
     let request = read(input).await?;
-    Ok(lines(work(request).await?.map(Ok)))
+    Ok(json_lines(work(request).await?.map(Ok)))
 }
 
 /// As [`subscribe`], for work that may fail after its first event: the connection is broken then.
@@ -248,10 +252,10 @@ where
     E: Stream<Item = Result<S::Event, BodyError>> + Send + 'static,
 {
     let request = read(input).await?;
-    Ok(lines(work(request).await?))
+    Ok(json_lines(work(request).await?))
 }
 
-/// Does work on a blocking thread; `failed` says what is not done when it ends without a result.
+/// Does work on a blocking thread; `failed` is the error sentence where it panics.
 async fn blocking<T: Send + 'static>(failed: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T, AdminError> {
     crate::blocking::spawn_blocking(work).await.map_err(|error| AdminError::storage(failed, error))
 }
@@ -296,8 +300,8 @@ async fn next_frame(input: &mut Input) -> Result<Option<Frame<Bytes>>, AdminErro
     }
 }
 
-/// A response with one JSON value.
-fn one(value: &impl Serialize) -> Response<Body> {
+/// A response with one JSON value and a line end.
+fn json_line(value: &impl Serialize) -> Response<Body> {
     // None of the values has a map with keys that are no text: writing them cannot fail.
     let mut text = serde_json::to_vec(value).unwrap_or_default();
     text.push(b'\n');
@@ -306,7 +310,7 @@ fn one(value: &impl Serialize) -> Response<Body> {
 
 /// A response with one JSON value per line, sent as they arise, and empty lines as heartbeats. Dropping the body stops
 /// the work.
-fn lines<T: Serialize>(events: impl Stream<Item = Result<T, BodyError>> + Send + 'static) -> Response<Body> {
+fn json_lines<T: Serialize>(events: impl Stream<Item = Result<T, BodyError>> + Send + 'static) -> Response<Body> {
     let lines = events.ready_chunks(MAX_BATCHED_EVENTS).map(|events| {
         let mut text = Vec::new();
         for event in events {
@@ -345,7 +349,7 @@ mod tests {
             tokio::time::sleep(HEARTBEAT_INTERVAL * 5 / 2).await;
             Ok(n)
         });
-        let body = lines(slow).into_body().collect().await.expect("a body").to_bytes();
+        let body = json_lines(slow).into_body().collect().await.expect("a body").to_bytes();
         assert_eq!(body, "\n\n1\n\n\n2\n");
     }
 }

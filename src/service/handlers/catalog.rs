@@ -41,7 +41,7 @@ struct IndexedCatalog {
     rows: Arc<SearchRows>,
 }
 
-/// Rows, and what a search finds each of them by.
+/// Rows, and the texts that a search finds them by, in the same order.
 #[derive(Default)]
 struct SearchRows {
     rows: Vec<SearchRow>,
@@ -49,7 +49,7 @@ struct SearchRows {
 }
 
 struct SearchRow {
-    /// Whose row it is, for the rules.
+    /// The package of the row, for the access rules.
     subject: FoundPackage,
     may_be_private: bool,
     name: String,
@@ -63,6 +63,8 @@ struct ListedPackage {
 }
 
 impl SearchIndex {
+    /// The rows of a catalog: the cached ones, or newly made ones.
+    ///
     /// # Errors
     /// When the rows cannot be made.
     async fn rows(&self, service: &Service, catalog: &Arc<Catalog>) -> Result<Arc<SearchRows>, ApiError> {
@@ -115,7 +117,7 @@ pub(in crate::service) async fn respond(
     let rows = service.search_index.rows(service, &catalog).await?;
     let access = service.access.clone();
     let caller = context.caller.clone();
-    let may_list = move |row: &SearchRow| match caller::listing(&access, &caller, &row.subject) {
+    let may_list = move |row: &SearchRow| match caller::list_visibility(&access, &caller, &row.subject) {
         ListVisibility::Shown => true,
         ListVisibility::ShownIfPublic => !row.may_be_private,
         ListVisibility::Hidden => false,
@@ -123,7 +125,7 @@ pub(in crate::service) async fn respond(
     let json = match request {
         ApiRequest::Catalog(query) => {
             let query = query.clone();
-            let scan = move || render::packages(query.page.slice(&rows.found(&RowFilter::new(&query), may_list)));
+            let scan = move || render::packages(query.page.slice(&rows.find(&RowFilter::new(&query), may_list)));
             service.scans.run(scan).await?
         }
         ApiRequest::Menu(menu) => {
@@ -136,8 +138,8 @@ pub(in crate::service) async fn respond(
     Ok(JsonAnswer::new(Dialect::V3, &json, age, status).into_response(Dialect::V3, parts, context))
 }
 
-/// The packages that are published here and that the caller may read or publish. Without a place for published packages the
-/// list is empty, and no error, which the client would end with.
+/// Responds with the packages that are published here and that the caller may read or publish. On a mirror without published
+/// packages, the list is empty: after an error the client would end.
 async fn own_packages(service: &Service, parts: &Parts, context: &mut RequestContext, page: RowPage) -> Response<Body> {
     let published = match service.registry.hosted() {
         Some(hosted) => hosted.catalog().await,
@@ -194,15 +196,15 @@ impl RowFilter {
 }
 
 impl SearchRows {
-    /// The rows that a filter finds, as far as they may be listed.
-    fn found(&self, filter: &RowFilter, may_list: impl Fn(&SearchRow) -> bool) -> Vec<CatalogRow<'_>> {
-        let rows = self.texts.find(&filter.search, 0).map(|place| &self.rows[place]);
+    /// Finds the rows that match a filter and may be listed.
+    fn find(&self, filter: &RowFilter, may_list: impl Fn(&SearchRow) -> bool) -> Vec<CatalogRow<'_>> {
+        let rows = self.texts.find(&filter.search, 0).map(|index| &self.rows[index]);
         let found = rows.filter(|row| filter.matches(&row.facts) && may_list(row));
         found.map(|row| CatalogRow { name: &row.name, facts: &row.facts }).collect()
     }
 }
 
-/// The values that occur, each once, in order.
+/// The values of a menu that occur in these rows, each once, in order.
 fn menu_entries<'a>(menu: CatalogMenu, rows: impl Iterator<Item = &'a SearchRow>) -> BTreeSet<&'a str> {
     let values = rows.flat_map(|row| match menu {
         CatalogMenu::Categories => row.facts.category.as_slice(),
@@ -213,7 +215,8 @@ fn menu_entries<'a>(menu: CatalogMenu, rows: impl Iterator<Item = &'a SearchRow>
 
 /// A row for every alias, `folders` among them, and one for every package without an alias, ordered by name.
 ///
-/// A package that only its upstream lists has a row if its plain name leads to it, or would, if it could be written.
+/// A package that is only in its upstream's list has a row if requests of its plain name lead to it. A name with `__`, which
+/// cannot be a plain name in the v3 dialect, is written with its upstream.
 fn search_rows(
     registry: &Registry,
     names: &Names,
@@ -248,7 +251,7 @@ fn search_rows(
             rows.insert(name, listed());
         }
     }
-    // An alias takes its name from every package of that name.
+    // A folder's alias wins over a package of the same name.
     rows.extend(folders);
     let mut found = SearchRows::default();
     for (name, ListedPackage { subject, facts }) in rows {

@@ -42,7 +42,7 @@ pub(in crate::service) async fn respond(
         let is_slow = refuses_unbuilt || service.registry.may_enforce_model();
         let is_limited = context.dialect == Dialect::Simple && is_slow;
         let max_wait = is_limited.then_some(service.registry.unbuilt_wait());
-        let archive = view::within(max_wait, folders.archive(folder, version)).await??;
+        let archive = view::wait_at_most(max_wait, folders.archive(folder, version)).await??;
         context.cache_status = Some(archive.status.clone());
         if refuses_unbuilt {
             ensure_built(&archive.facts)?;
@@ -50,7 +50,7 @@ pub(in crate::service) async fn respond(
         let alias = folder.alias.base_name();
         let top = (form == ZipForm::Foldered).then(|| TopFolder::of_version(alias, &archive.version));
         let spec = ViewSpec::Folder { path: folder.path.clone(), top };
-        let Some(mut response) = view::of_zip(service, parts, context, archive.object, spec, None).await? else {
+        let Some(mut response) = view::view_response(service, parts, context, archive.object, spec, None).await? else {
             if !may_retry {
                 return Err(ApiError::DamagedZip);
             }

@@ -26,12 +26,12 @@ const DRAINING: u8 = 2;
 pub struct Readiness(Arc<AtomicU8>);
 
 impl Readiness {
-    /// The mirror serves: `/readyz` answers 200 from now on.
+    /// Makes `/readyz` answer 200: the mirror serves.
     pub fn set_serving(&self) {
         self.0.store(SERVING, Ordering::Release);
     }
 
-    /// The drain has begun: `/readyz` answers 503 from now on, so that load balancers choose another instance.
+    /// Makes `/readyz` answer 503, so that load balancers choose another instance: the drain has begun.
     pub fn set_draining(&self) {
         self.0.store(DRAINING, Ordering::Release);
     }
@@ -41,7 +41,7 @@ impl Readiness {
         self.0.load(Ordering::Acquire) == SERVING
     }
 
-    /// The state as `/readyz` says it; `reasons` are those of a degraded mirror.
+    /// The state as `/readyz` reports it; `reasons` are those of a degraded mirror.
     pub(in crate::service) fn state(&self, reasons: &[String]) -> MirrorState {
         match self.0.load(Ordering::Acquire) {
             STARTING => MirrorState::Starting,
@@ -51,7 +51,8 @@ impl Readiness {
         }
     }
 
-    /// Faults of the storage and of upstreams make the mirror `degraded` with status 200: it still serves.
+    /// The response of `/readyz`. Faults of the storage and of upstreams make the mirror `degraded` with status 200: it still
+    /// serves.
     fn respond(&self, reasons: &[String], clients: &ClientTable, method: &Method) -> Response<Body> {
         let json_response = |status, value: &Value| json_response(method, status, value);
         let state = self.state(reasons);
@@ -94,7 +95,7 @@ pub(in crate::service) fn no_such_page(method: &Method) -> Response<Body> {
     json_response(method, StatusCode::NOT_FOUND, &json!({"message": "this mirror has no such page", "status": "404"}))
 }
 
-/// For HEAD without the body, which hyper would not send: the access log would report it as aborted.
+/// A JSON response; for HEAD without the body, which hyper would not send and the access log would report as aborted.
 fn json_response(method: &Method, status: StatusCode, value: &Value) -> Response<Body> {
     let body = Bytes::from(format!("{value}\n"));
     let len = HeaderValue::from(body.len());

@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-/// How long a client may use a response without asking again, seconds, where the document stays fresh for that long.
+/// Longest time, in seconds, that a client may use a response without a new request, if the document stays fresh for that long.
 const MAX_CLIENT_FRESHNESS: i64 = 60;
 const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
@@ -40,7 +40,7 @@ pub(in crate::service) struct JsonAnswer {
     rendition: Arc<Rendition>,
     etag: HeaderValue,
     base: String,
-    /// What follows the address of each zip; empty for clients that need none.
+    /// The signature behind the address of each zip; empty for clients that need none.
     signature: String,
     page: Option<PageRequest>,
     coding: AnswerCoding,
@@ -136,11 +136,11 @@ async fn look_up(service: &Service, route: &Route, package: &FoundPackage) -> Re
         }
         ApiRequest::Latest { .. } => {
             let latest = package.latest(registry).await?;
-            release(service, route.dialect, package, latest).await
+            release_document(service, route.dialect, package, latest).await
         }
         ApiRequest::Tag { version, .. } => {
             let found = package.release(registry, version.name()).await?;
-            release(service, route.dialect, package, found).await
+            release_document(service, route.dialect, package, found).await
         }
         ApiRequest::ById { id, assets, .. } => {
             let list = package.releases(registry).await?;
@@ -178,8 +178,8 @@ async fn look_up(service: &Service, route: &Route, package: &FoundPackage) -> Re
     })
 }
 
-/// One release; in the v3 dialect with what its archive says of the package, where the upstream does not say it.
-async fn release(
+/// The document of one release; in the v3 dialect with what its archive says of the package, where the upstream does not.
+async fn release_document(
     service: &Service,
     dialect: Dialect,
     package: &FoundPackage,
@@ -208,7 +208,7 @@ impl FoundDocument {
         Self { document: document(value), digest, page: None, age, status }
     }
 
-    /// Tells clients in `Cache-Status` that a list is not whole: the upstream has more releases than are fetched.
+    /// The document of a list. Where the upstream has more releases than are fetched, `Cache-Status` says `truncated`.
     fn of_list(
         list: CachedValue<Releases>,
         page: Option<PageRequest>,
@@ -238,7 +238,7 @@ impl JsonAnswer {
         parts: &Parts,
         context: &mut RequestContext,
     ) -> Response<Body> {
-        // The v3 envelope contains the request id, so two of its responses are never equal; nor are two signatures.
+        // Two responses in the v3 envelope, which contains the request id, are never equal; nor are two signed ones.
         let is_signed = !self.signature.is_empty();
         let etag = Some(self.etag).filter(|_| dialect != Dialect::V3 && !is_signed);
         let mut response = match decide(parts, etag.as_ref()) {

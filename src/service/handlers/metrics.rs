@@ -39,7 +39,7 @@ pub enum MetricsExposure {
 }
 
 impl MetricsExposure {
-    /// With these listeners for metrics.
+    /// The exposure with these addresses of listeners for metrics.
     pub(crate) fn of_listeners(addresses: &[SocketAddr]) -> Self {
         if addresses.is_empty() { Self::AllListeners } else { Self::OwnListener }
     }
@@ -74,7 +74,7 @@ pub(in crate::service) fn respond(service: &Service, method: &Method) -> Respons
     response
 }
 
-/// What is read once for one answer.
+/// The figures of one answer, each read once.
 struct Figures {
     routes: Vec<(&'static str, RouteTotals)>,
     registry: Arc<Registry>,

@@ -1,5 +1,5 @@
-//! Answers to other nodes of the fleet: archives by key, as they arrive, and what an operator asks of all nodes. A node applies
-//! the rules of its callers itself.
+//! Answers to other nodes of the fleet: archives by key, as they arrive, and administrative requests that an operator sends to
+//! all nodes. The node that asks applies the rules of its callers itself.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// What a node is told to wait where this one has no answer at present.
+/// `Retry-After` for another node while this one has no answer.
 const NODE_RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 impl Service {
@@ -76,7 +76,7 @@ async fn archive(service: &Service, key: &Key) -> Response<Body> {
     }
 }
 
-/// Which of a few statuses tells the other node enough: it asks elsewhere then.
+/// The status for another node, which then gets the archive elsewhere.
 fn status_of(error: &RegistryError) -> StatusCode {
     let RegistryError::Fetch(CacheFailure { error, .. }) = error else { return StatusCode::NOT_FOUND };
     match error {

@@ -22,7 +22,7 @@ static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
     let _ = GzDecoder::new(COMPRESSED).read_to_end(&mut text);
     text.into()
 });
-/// How long a client may use it without asking again, seconds: another release may have another one.
+/// How long a client may use the document without a new request, seconds: another release may have another document.
 const DOCUMENT_MAX_AGE: u64 = 60;
 
 /// Responds with the document, compressed where the client accepts that.

@@ -67,7 +67,9 @@ pub(in crate::service) async fn respond(
         }
         ApiRequest::RenewCode => code::renew(service, parts, context).await,
         ApiRequest::Reserve => reserve::respond(service, parts, context, host, &mut body).await,
-        ApiRequest::Publish { package, version } => put(service, parts, context, package, version, &mut body).await,
+        ApiRequest::Publish { package, version } => {
+            publish_zip(service, parts, context, package, version, &mut body).await
+        }
         ApiRequest::Delete { package, version } => delete(service, parts, context, dialect, package, version).await,
         _ => return Err(ApiError::NotJson),
     };
@@ -98,7 +100,7 @@ fn change_by(service: &Service, caller: &Caller) -> StateChange {
     StateChange { by: publisher(caller), at: service.registry.now() }
 }
 
-async fn put(
+async fn publish_zip(
     service: &Service,
     parts: &Parts,
     context: &mut RequestContext,
@@ -106,7 +108,7 @@ async fn put(
     version: &Version,
     body: &mut receive::UploadBody,
 ) -> Result<Response<Body>, Denial> {
-    let publishable = permission::publishable(service, parts, context, package, version.name()).await?;
+    let publishable = permission::check_publishable(service, parts, context, package, version.name()).await?;
     let hosted = permission::hosted(service)?;
     let announced = announced_digest(parts)?;
     let limit = hosted.max_zip_bytes();
@@ -137,12 +139,12 @@ async fn end_publication(
 ) -> Result<Publication, PublishingError> {
     let published = publication.await;
     act.end(published.as_ref().err().map(ToString::to_string).as_deref()).await;
-    // Also after an error: what is cached was made before.
+    // Also after an error: the version may have been published.
     service.registry.sources().end_generation(&version.package);
     published
 }
 
-/// The answer to a publication, which is logged.
+/// Logs a publication, and returns its answer.
 fn published_answer(publishable: &PublishableVersion, published: &Publication, caller: &Caller) -> Response<Body> {
     let (created, version) = match published {
         Publication::Created(version) => (true, version),
@@ -171,7 +173,7 @@ async fn delete(
     package: &PackageRef,
     version: &Version,
 ) -> Result<Response<Body>, Denial> {
-    let package = &permission::authorized(service, parts, context, package, Right::Delete)?;
+    let package = &permission::authorize(service, parts, context, package, Right::Delete)?;
     let hosted = permission::hosted(service)?;
     let by = change_by(service, &context.caller);
     let acts = Acts::of(context);
@@ -185,7 +187,7 @@ async fn delete(
         Err(ChangeError::Unknown) => return Err(PublishFailure::no_version(package, version.name()).into()),
         Err(ChangeError::Io(error)) => return Err(PublishFailure::storage(&error).into()),
         Err(ChangeError::Unavailable(error)) => {
-            return Err(PublishFailure::unavailable(error, error.retry_after).into());
+            return Err(PublishFailure::bucket_unavailable(error, error.retry_after).into());
         }
     }
     let by = publisher(&context.caller);
@@ -197,7 +199,7 @@ async fn delete(
     })
 }
 
-/// The digest that the client announces.
+/// The digest of the zip that the client announces in `Content-Digest`.
 fn announced_digest(parts: &Parts) -> Result<Option<Digest>, PublishFailure> {
     let mut values = parts.headers.get_all(CONTENT_DIGEST).iter();
     let Some(value) = values.next() else { return Ok(None) };

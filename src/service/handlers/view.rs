@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Most bytes of a view in one body frame.
-const MAX_FRAME_BYTES: u64 = 256 << 10;
+const MAX_VIEW_FRAME_BYTES: u64 = 256 << 10;
 
 /// A view of a version's zip.
 #[derive(Clone, Copy)]
@@ -64,21 +64,21 @@ pub(in crate::service) async fn respond(
     loop {
         let archive = service.registry.folders().whole_archive(request.package, request.version);
         // Where the package model is enforced, this waits for the whole zip.
-        let archive = within(request.max_wait, archive).await??;
+        let archive = wait_at_most(request.max_wait, archive).await??;
         let cacheable = archive.cacheable_object().map(Object::downgrade);
         let ResolvedArchive { answer, resolved } = archive;
         context.cache_status = Some(answer.status);
         let object = match answer.served {
             ServedArchive::Stored(object) => object,
             ServedArchive::Arriving { spool_reader, .. } => {
-                within(request.max_wait, spool_reader.whole()).await?.map_err(ApiError::Download)?
+                wait_at_most(request.max_wait, spool_reader.whole()).await?.map_err(ApiError::Download)?
             }
         };
         if request.refuses_unbuilt {
             ensure_built(&object.meta.verified.facts)?;
         }
         let spec = (request.spec_of)(&resolved);
-        let Some(mut response) = of_zip(service, parts, context, object, spec, cacheable).await? else {
+        let Some(mut response) = view_response(service, parts, context, object, spec, cacheable).await? else {
             if !may_retry {
                 return Err(ApiError::DamagedZip);
             }
@@ -90,11 +90,11 @@ pub(in crate::service) async fn respond(
     }
 }
 
-/// Waits for something that a download must complete first; `None`: as long as the download runs.
+/// Waits for what a running download must complete first, at most `max_wait`; `None`: as long as the download runs.
 ///
 /// # Errors
 /// `StillArriving` when it takes longer than the client waits. The download goes on.
-pub(super) async fn within<T>(max_wait: Option<Duration>, wait: impl Future<Output = T>) -> Result<T, ApiError> {
+pub(super) async fn wait_at_most<T>(max_wait: Option<Duration>, wait: impl Future<Output = T>) -> Result<T, ApiError> {
     match max_wait {
         Some(max_wait) => tokio::time::timeout(max_wait, wait).await.map_err(|_| ApiError::StillArriving),
         None => Ok(wait.await),
@@ -106,7 +106,7 @@ pub(super) async fn within<T>(max_wait: Option<Duration>, wait: impl Future<Outp
 ///
 /// # Errors
 /// When the zip has no such view, or there is no memory for its directory at present.
-pub(super) async fn of_zip(
+pub(super) async fn view_response(
     service: &Service,
     parts: &Parts,
     context: &mut RequestContext,
@@ -149,7 +149,7 @@ fn view_range_body(object: Object, view: Arc<CachedView>, range: Range<u64>) -> 
         if range.is_empty() {
             return Ok(None);
         }
-        let batch = plan.batch(range.start..range.end.min(range.start + MAX_FRAME_BYTES));
+        let batch = plan.batch(range.start..range.end.min(range.start + MAX_VIEW_FRAME_BYTES));
         let bytes = read_batch(&object, &batch).await.map_err(|error| {
             tracing::error!(digest = %object.meta.digest, %error, "cannot read a stored zip");
             BodyError::from(error)
@@ -175,12 +175,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_waits_for_a_download_as_long_as_its_dialect_allows() {
         let started = tokio::time::Instant::now();
-        let arriving = within(Some(Duration::from_secs(30)), std::future::pending::<()>()).await;
+        let arriving = wait_at_most(Some(Duration::from_secs(30)), std::future::pending::<()>()).await;
         assert!(matches!(arriving, Err(ApiError::StillArriving)));
         assert_eq!(started.elapsed(), Duration::from_secs(30));
         let error = ApiError::StillArriving.describe(None, None, None);
         assert_eq!((error.status.as_u16(), error.retry_after.is_some()), (504, true));
         let slow = tokio::time::sleep(Duration::from_secs(3600));
-        assert!(within(None, slow).await.is_ok(), "without a limit it waits to the end");
+        assert!(wait_at_most(None, slow).await.is_ok(), "without a limit it waits to the end");
     }
 }

@@ -7,13 +7,13 @@ use crate::{
     registry::release_facts::{ArchiveFacts, PackageFiles},
 };
 
-/// What an archive says, read to be rendered.
+/// What an archive says of its package, parsed for rendering.
 struct ShownFacts<'a> {
     manifest: PublishManifest,
     files: &'a PackageFiles,
 }
 
-/// A field, and what an archive says of it; `None` if no archive does.
+/// A field, and how it is read from an archive; `None` for a field that no archive has.
 type Detail = (&'static str, Option<fn(&ShownFacts<'_>) -> Option<Value>>);
 
 /// The fields in their order.
@@ -48,7 +48,8 @@ pub(in crate::service) fn are_missing(package: &PackageId, release: &Release) ->
     DETAILS.iter().any(|(field, of_archive)| of_archive.is_some() && of_upstream(package, release, field).is_none())
 }
 
-/// What the upstream says; empty values say nothing. The further fields of a forge are about the release, not the package.
+/// The upstream's value of a field; empty values count as absent. The further fields of a forge describe the release, not the
+/// package.
 fn of_upstream<'r>(package: &PackageId, release: &'r Release, field: &str) -> Option<&'r Value> {
     if package.name.form() != NameForm::Plain {
         return None;
@@ -61,7 +62,7 @@ fn of_upstream<'r>(package: &PackageId, release: &'r Release, field: &str) -> Op
     })
 }
 
-/// In the registry's words.
+/// The type of the package, in the registry's word.
 fn kind(facts: &ShownFacts<'_>) -> Option<Value> {
     let word = facts.manifest.kind.as_deref()?;
     Some(PackageKind::of(word).map_or(word, |kind| kind.registry_word()).into())

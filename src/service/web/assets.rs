@@ -1,4 +1,5 @@
-//! The stylesheet and the icon of the pages. Their addresses have a digest of their content, so clients keep them for ever.
+//! The stylesheet and the icon of the pages. Their addresses contain a digest of their content, so clients may cache them for
+//! ever.
 
 use std::sync::LazyLock;
 
@@ -18,13 +19,13 @@ const ICON: &str = include_str!("templates/icon.svg");
 /// Digits of the digest in a name.
 const DIGEST_DIGITS: usize = 16;
 
-/// The names of the files.
+/// The names of the present files.
 pub(super) static ASSET_NAMES: LazyLock<AssetNames> = LazyLock::new(|| AssetNames {
     style: format!("{}.css", short_digest(STYLE)),
     icon: format!("{}.svg", short_digest(ICON)),
 });
 
-/// What the files are called.
+/// The names of the files, each with a digest of its content.
 pub(super) struct AssetNames {
     pub(super) style: String,
     pub(super) icon: String,

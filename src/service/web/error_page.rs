@@ -21,8 +21,8 @@ struct ErrorPage<'a> {
     may_sign_in: bool,
 }
 
-/// The response to an error, as a page where a browser shows it: for web pages, and for addresses that nothing has. Its
-/// status and what it asks of the client stay.
+/// Replaces the body of an error response by a page where a browser shows it: for web pages, and for addresses that match no
+/// route. The status stays, and so do the fields for the client: `WWW-Authenticate`, `Retry-After` and `Allow`.
 pub(in crate::service) fn with_error_page(
     service: &Service,
     response: Response<Body>,
@@ -57,7 +57,7 @@ pub(in crate::service) fn with_error_page(
     shown
 }
 
-/// The page that says that something is not here, and why.
+/// Responds with a page that says why something is not found.
 pub(super) fn absent(
     service: &Service,
     parts: &Parts,

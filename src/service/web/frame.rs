@@ -1,4 +1,4 @@
-//! What every page has around its content: the name of the mirror, the ways to the other pages, and the state in one sentence.
+//! The frame of every page: the name of the mirror, the links to the other pages, and the state in one sentence.
 
 use super::{
     assets::{ASSET_NAMES, AssetNames},
@@ -21,7 +21,7 @@ pub(super) enum Section {
     Other,
 }
 
-/// What is around a page's content.
+/// The frame around a page's content.
 pub(super) struct WebFrame {
     /// The path that the mirror's own paths begin with; empty in most cases.
     pub(super) prefix: String,
@@ -31,7 +31,7 @@ pub(super) struct WebFrame {
     pub(super) health: HealthSummary,
     /// True when the caller can sign in.
     pub(super) may_sign_in: bool,
-    /// Whom the caller has signed in as.
+    /// The name that the caller has signed in with.
     pub(super) signed_in_as: Option<String>,
     pub(super) assets: &'static AssetNames,
     pub(super) version: &'static str,
@@ -69,12 +69,12 @@ impl WebFrame {
     }
 }
 
-/// Whether everything works, and whose fault it is when something does not.
+/// The state of the mirror in one sentence, and its faults.
 pub(super) struct HealthSummary {
     pub(super) state: MirrorState,
     /// One sentence.
     pub(super) sentence: String,
-    /// Every fault that the sentence does not say.
+    /// Every fault that the sentence does not name.
     pub(super) faults: Vec<String>,
 }
 

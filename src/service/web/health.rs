@@ -1,5 +1,5 @@
-//! The state of the mirror and its upstreams: the facts of `srm-mirror status`, and for callers who may not see them those
-//! of `/readyz`.
+//! The page of the state of the mirror and its upstreams: the facts of `srm-mirror status`; for callers who may not see those,
+//! the facts of `/readyz`.
 
 use askama::Template;
 use http::{Response, StatusCode, request::Parts};
@@ -54,7 +54,7 @@ struct ShownStatus {
 struct ShownSpace {
     used: String,
     limit: String,
-    /// Of 100.
+    /// The used part, 0 to 100.
     percent: u64,
 }
 
@@ -112,7 +112,7 @@ pub(super) fn respond(
     let may_see = service.access.may_see_status(&context.caller);
     let details = may_see.then(|| {
         let mut status = mirror_status(service);
-        // Log lines are for those who are known to run the mirror.
+        // Log lines are for identified callers only.
         if matches!(context.caller, Caller::Anonymous) {
             status.recent.clear();
         }

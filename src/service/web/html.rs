@@ -1,4 +1,4 @@
-//! Responses with a page of HTML: their fields, and their compression.
+//! Responses with an HTML page: their header fields, and their compression.
 
 use std::io::Write as _;
 
@@ -13,12 +13,12 @@ use crate::{
 };
 
 const TEXT_HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
-/// Nothing but the mirror's own stylesheet and icon is loaded, no script runs, no page of another site frames this one, and
-/// its form leads here.
-const POLICY: HeaderValue = HeaderValue::from_static(
+/// The content security policy: a page loads the mirror's own stylesheet and icon only and runs no script, its form leads to
+/// the mirror, and no page of another site may frame it.
+const CONTENT_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
-/// A shorter text is sent as it is: it fits one packet.
+/// Shortest text, in bytes, that is compressed: a shorter one fits one packet.
 const MIN_COMPRESSED_BYTES: usize = 1_400;
 
 /// A response with a rendered page.
@@ -33,13 +33,13 @@ pub(super) fn respond(status: StatusCode, page: &impl Template, parts: &Parts) -
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, TEXT_HTML);
     headers.insert(header::CACHE_CONTROL, NO_STORE);
-    add_safety(headers);
+    add_security_headers(headers);
     response
 }
 
-/// Says what the page may load and where it may be shown.
-fn add_safety(headers: &mut HeaderMap) {
-    headers.insert(header::CONTENT_SECURITY_POLICY, POLICY);
+/// Adds the header fields that say what the page may load and where it may be shown.
+fn add_security_headers(headers: &mut HeaderMap) {
+    headers.insert(header::CONTENT_SECURITY_POLICY, CONTENT_POLICY);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
@@ -48,7 +48,7 @@ fn add_safety(headers: &mut HeaderMap) {
     headers.insert(HeaderName::from_static("cross-origin-resource-policy"), same_origin);
 }
 
-/// A response with a text, compressed where the client takes that; for HEAD without the body.
+/// A response with a text, compressed where the client accepts gzip; for HEAD without the body.
 pub(super) fn content(text: Bytes, parts: &Parts) -> Response<Body> {
     let compressed =
         if text.len() >= MIN_COMPRESSED_BYTES && accepts_gzip(&parts.headers) { gzip(&text) } else { None };

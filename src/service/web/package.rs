@@ -59,16 +59,16 @@ struct VersionPage {
     notes: Option<ReleaseNotes>,
     /// The address of the zip.
     zip_url: String,
-    /// What 3.x clients write for this version.
+    /// The text by which 3.x clients name this version, as a word of a shell.
     component: Option<String>,
     /// The version in a package spec, for the page that sets clients up.
     set_up: String,
 }
 
-/// What the pages of a package say above its versions.
+/// The head of a package's pages, above its versions.
 struct ShownPackage {
     name: String,
-    /// What its page is addressed by.
+    /// The package spec in the address of its page.
     spec: String,
     /// `spec` as a part of a path.
     path: String,
@@ -158,11 +158,11 @@ pub(super) async fn respond_version(
     Ok(html::respond(StatusCode::OK, &page, parts))
 }
 
-/// Whether there is anything of a package.
+/// Whether a page can show a package.
 enum Found {
-    /// The package, its versions, and the catalog at hand.
+    /// The package, its versions, and the catalog as it is in memory.
     Package { found: FoundPackage, known: KnownVersions, catalog: Option<Arc<Catalog>> },
-    /// Nothing that the caller may see: which of the two is not said.
+    /// Nothing is known of it, or the caller may not see it: the page does not say which.
     Nothing,
 }
 
@@ -173,7 +173,7 @@ fn subject(found: &FoundPackage) -> OverviewSubject<'_> {
     }
 }
 
-/// Finds a package and its versions without asking an upstream for them. What may not be shown is not there.
+/// Finds a package and its versions in what is stored.
 async fn find(
     service: &Service,
     parts: &Parts,
@@ -206,7 +206,7 @@ async fn find(
     }
     let known = overview.versions(subject(&found)).await?;
     let catalog = list_without_fetching(service).await?;
-    // The configuration names every folder.
+    // A folder is known by the configuration.
     let is_listed = || catalog.as_ref().is_some_and(|catalog| catalog.find(found.id()).is_some());
     if known.versions.is_empty() && found.folder().is_none() && !is_listed() {
         return Ok(Found::Nothing);
@@ -229,7 +229,7 @@ fn zip_url(service: &Service, found: &FoundPackage, known: &KnownVersion, host: 
     }
 }
 
-/// What 3.x clients write for a version. They ask for its release, which a commit has not.
+/// The text by which 3.x clients name a version; `None` for a commit, which has no release.
 fn component(service: &Service, found: &FoundPackage, known: &KnownVersion) -> Option<String> {
     let name = match found.folder() {
         Some(folder) => folder.alias.to_string(),
@@ -239,7 +239,7 @@ fn component(service: &Service, found: &FoundPackage, known: &KnownVersion) -> O
     Some(shell_word(&format!("{name}@{}", known.version)).into_owned())
 }
 
-/// The package, with the version where the page that sets clients up can have it.
+/// The package spec for the link to the set-up page, percent-encoded: with the version if that page accepts it.
 fn set_up(service: &Service, spec: &str, known: &KnownVersion, host: &RequestHost<'_>) -> String {
     let named = format!("{spec}@{}", known.version);
     let can_be_copied = ExampleTarget::parse(host.base(), service.names.clone(), &named).is_ok();

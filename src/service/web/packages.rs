@@ -1,4 +1,4 @@
-//! The first page: the packages that are here, with a search, under the state of the mirror.
+//! The first page: the state of the mirror, and the packages that it has, with a search.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,11 +28,11 @@ use crate::{
 
 /// Packages of one page.
 const PAGE_ROWS: usize = 50;
-/// Most packages with the words of the search whose access rules are looked at for one page: some 20 ms.
-const MAX_EXAMINED: usize = 20_000;
+/// Most packages that match the search and whose access rules are evaluated for one page: some 20 ms.
+const MAX_EXAMINED_PACKAGES: usize = 20_000;
 /// Most packages of one page whose stored documents are read for the access rules.
-const MAX_CHECKED: usize = 500;
-/// Longest wait for the packages to be collected again. Until then an older collection is shown.
+const MAX_CHECKED_PACKAGES: usize = 500;
+/// Longest wait for a new collection of the packages; after it, an older one is shown.
 const COLLECTION_PATIENCE: Duration = Duration::from_millis(200);
 /// Most characters of a description.
 const MAX_DESCRIPTION_CHARS: usize = 200;
@@ -43,11 +43,11 @@ struct PackagesPage<'a> {
     frame: WebFrame,
     search: &'a PackageSearch,
     rows: Vec<ListedLine>,
-    /// The query of the page behind this one.
+    /// The query of the next page.
     next: Option<String>,
     /// The query of the first page; `None` on it.
     first: Option<String>,
-    /// The query of the same search among all packages or, if it is that, among those that are here.
+    /// The query of the same search with the other choice: among all packages, or among those that this mirror has.
     other: String,
     /// False until the packages were collected for the first time since the start.
     is_collected: bool,
@@ -56,13 +56,13 @@ struct PackagesPage<'a> {
 /// A package of the list.
 struct ListedLine {
     name: String,
-    /// What its page is addressed by, percent-encoded.
+    /// The package spec in the address of its page, percent-encoded.
     path: String,
     upstream: String,
     kind: Option<String>,
     description: String,
     newest: Option<String>,
-    /// The repository and the folder of it that it is.
+    /// The folder and its repository, for a folder that is a package.
     folder: Option<String>,
 }
 
@@ -96,7 +96,7 @@ pub(super) async fn respond(
     Ok(html::respond(StatusCode::OK, &page, parts))
 }
 
-/// The packages as far as they are known without waiting.
+/// The catalog, from what is stored and in memory.
 pub(super) async fn list_without_fetching(service: &Service) -> Result<Option<Arc<Catalog>>, ApiError> {
     let names = &service.names;
     let named = names.aliases().map(|(_, package)| package.clone()).collect();
@@ -113,7 +113,7 @@ struct RowList<'a> {
     rows: Vec<ListedLine>,
     /// The key of the last package that was looked at.
     last: Option<String>,
-    /// The key behind which the next page begins.
+    /// The key after which the next page begins.
     next: Option<String>,
     /// Packages whose stored documents were read.
     checked: usize,
@@ -125,9 +125,9 @@ impl<'a> RowList<'a> {
         Self { service, context, search, words, rows: Vec::new(), last: None, next: None, checked: 0 }
     }
 
-    /// True when the page has no room for the next package; notes then where the next page begins.
+    /// True when the page has no room for the package with this key; records then where the next page begins.
     fn ends_before(&mut self, key: impl FnOnce() -> String) -> bool {
-        let is_full = self.rows.len() >= PAGE_ROWS || self.checked >= MAX_CHECKED;
+        let is_full = self.rows.len() >= PAGE_ROWS || self.checked >= MAX_CHECKED_PACKAGES;
         if is_full {
             self.next = self.last.take();
         } else {
@@ -136,7 +136,7 @@ impl<'a> RowList<'a> {
         is_full
     }
 
-    /// Adds the folders of repositories that are packages, which the configuration names. They stand before the packages.
+    /// Adds the configured folders of repositories that are packages. They are listed before the packages.
     async fn add_folders(&mut self) {
         let after = self.search.after.as_deref().unwrap_or_default();
         let folders: Vec<(String, Arc<FolderPackage>)> = self.service.names.folders().map(folder_key).collect();
@@ -144,7 +144,7 @@ impl<'a> RowList<'a> {
             if self.ends_before(|| key) {
                 return;
             }
-            // What its pins and documents say is read.
+            // Its pins and documents are read.
             self.checked += 1;
             let Some(facts) = self.service.registry.folders().catalog_facts(&folder).await else { continue };
             let alias = folder.alias.to_string();
@@ -174,41 +174,43 @@ impl<'a> RowList<'a> {
             caller: self.context.caller.clone(),
         };
         let ScannedPackages { found, last } = self.service.scans.run(move || scan.run()).await?;
-        for (place, listing) in found {
-            let entry = &catalog.packages[place];
+        for ScannedPackage { index, visibility } in found {
+            let entry = &catalog.packages[index];
             if self.ends_before(|| entry.package.key_prefix()) {
                 return Ok(());
             }
-            if listing == ListVisibility::Shown || self.is_public(&FoundPackage::Package(entry.package.clone())).await {
+            if visibility == ListVisibility::Shown
+                || self.is_public(&FoundPackage::Package(entry.package.clone())).await
+            {
                 self.rows.push(row(self.service, entry));
             }
         }
-        self.next = last.map(|place| catalog.packages[place].package.key_prefix());
+        self.next = last.map(|index| catalog.packages[index].package.key_prefix());
         Ok(())
     }
 
     /// True when the access rules let the caller see the package in a list.
     async fn may_list(&mut self, subject: FoundPackage) -> bool {
-        match caller::listing(&self.service.access, &self.context.caller, &subject) {
+        match caller::list_visibility(&self.service.access, &self.context.caller, &subject) {
             ListVisibility::Shown => true,
             ListVisibility::ShownIfPublic => self.is_public(&subject).await,
             ListVisibility::Hidden => false,
         }
     }
 
-    /// True unless stored documents leave open whether the package is public.
+    /// True when stored documents show that the package is public.
     async fn is_public(&mut self, subject: &FoundPackage) -> bool {
         self.checked += 1;
         !self.service.registry.documents().may_be_private(subject.id()).await
     }
 }
 
-/// Looks for the packages of one page. Runs beside the connections: a catalog may have a million packages.
+/// Finds the packages of one page. Runs on a blocking thread: a catalog may have a million packages.
 struct PackageScan {
     catalog: Arc<Catalog>,
     start: usize,
     words: SearchWords,
-    /// True to find the packages that only upstreams list, too.
+    /// True to find also the packages that are only in the lists of upstreams.
     all: bool,
     access: Arc<Access>,
     caller: Caller,
@@ -216,38 +218,46 @@ struct PackageScan {
 
 /// What a scan finds.
 struct ScannedPackages {
-    /// The places of the packages in the catalog.
-    found: Vec<(usize, ListVisibility)>,
-    /// The last place that was looked at, where the scan ended before the catalog did.
+    found: Vec<ScannedPackage>,
+    /// The index of the last package that was examined, if the scan ended before the catalog did.
     last: Option<usize>,
 }
 
+/// A package that a scan has found.
+struct ScannedPackage {
+    /// The index in the catalog.
+    index: usize,
+    /// [`ListVisibility::Shown`] or [`ListVisibility::ShownIfPublic`].
+    visibility: ListVisibility,
+}
+
 impl PackageScan {
-    /// Finds one package more than a page has room for, if there are so many: it says whether another page follows.
+    /// Finds one package more than a page has room for, if there are so many: then another page follows.
     fn run(self) -> ScannedPackages {
         let mut found = Vec::new();
         let mut shown = 0;
-        for (examined, place) in self.catalog.texts.find(&self.words, self.start).enumerate() {
-            let entry = &self.catalog.packages[place];
+        for (examined, index) in self.catalog.texts.find(&self.words, self.start).enumerate() {
+            let entry = &self.catalog.packages[index];
             if self.all || entry.is_known || *entry.package.upstream == *HOSTED {
                 let subject = FoundPackage::Package(entry.package.clone());
-                match caller::listing(&self.access, &self.caller, &subject) {
+                match caller::list_visibility(&self.access, &self.caller, &subject) {
                     ListVisibility::Hidden => {}
-                    listing => {
-                        shown += usize::from(listing == ListVisibility::Shown);
-                        found.push((place, listing));
+                    visibility => {
+                        shown += usize::from(visibility == ListVisibility::Shown);
+                        found.push(ScannedPackage { index, visibility });
                     }
                 }
             }
-            if shown > PAGE_ROWS || found.len() > PAGE_ROWS + MAX_CHECKED || examined + 1 >= MAX_EXAMINED {
-                return ScannedPackages { found, last: Some(place) };
+            let has_enough = shown > PAGE_ROWS || found.len() > PAGE_ROWS + MAX_CHECKED_PACKAGES;
+            if has_enough || examined + 1 >= MAX_EXAMINED_PACKAGES {
+                return ScannedPackages { found, last: Some(index) };
             }
         }
         ScannedPackages { found, last: None }
     }
 }
 
-/// What a page that begins behind a folder is addressed by. No package has a key that begins so, and all stand behind it.
+/// A folder with the key of its place in the list. It begins with a slash, as no key of a package does, and so comes first.
 fn folder_key(folder: &Arc<FolderPackage>) -> (String, Arc<FolderPackage>) {
     (format!("/{}", folder.alias.folded()), folder.clone())
 }
@@ -267,7 +277,7 @@ fn row(service: &Service, entry: &CatalogEntry) -> ListedLine {
     }
 }
 
-/// What a package calls its kind, in the mirror's word where it has one.
+/// The type of a package, in the registry's word where that is known.
 pub(super) fn kind_word(word: &str) -> String {
     match PackageKind::of(word) {
         Some(kind) => kind.registry_word().to_owned(),

@@ -36,7 +36,7 @@ struct SetUpPage {
 /// Responds with the page; `package` is that of the examples.
 ///
 /// # Errors
-/// For a package or version that cannot be parsed, or that no line could have.
+/// For a package whose name is too long or cannot be parsed.
 pub(super) fn respond(
     service: &Service,
     parts: &Parts,
@@ -63,7 +63,7 @@ pub(super) fn respond(
     Ok(html::respond(StatusCode::OK, &page, parts))
 }
 
-/// The address in a URL, where it has one instead of a name.
+/// The IP address in a URL; `None` where it has a name instead.
 fn address_of(base: &str) -> Option<IpAddr> {
     match Url::parse(base).ok()?.host()? {
         Host::Ipv4(address) => Some(address.into()),

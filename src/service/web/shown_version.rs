@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Digits of a digest in a table.
-const SHORT_DIGEST: usize = 12;
+const SHORT_DIGEST_DIGITS: usize = 12;
 /// Most findings that are shown.
 const MAX_SHOWN_FINDINGS: usize = 50;
 
@@ -53,7 +53,7 @@ pub(super) struct ShownVersion {
     /// Whether its content may change.
     pub(super) content: &'static str,
     pub(super) is_prerelease: bool,
-    /// What became of its publication, in one word, where it is not an ordinary one.
+    /// `yanked`, `deleted` or `unreadable`, for such a publication.
     pub(super) withdrawn: Option<&'static str>,
     /// Who has deleted it, and when.
     pub(super) deletion: Option<(String, Moment)>,
@@ -109,7 +109,7 @@ impl ShownVersion {
         let digest = digest.map(|digest| digest.to_string());
         let len = zip.as_ref().map(|zip| zip.len).or(has_zip.map(|hosted| hosted.len));
         let stored_at = zip.as_ref().map(|zip| zip.stored_at).or(has_zip.map(|hosted| hosted.published_at));
-        // A repository's zip is counted for all that is in it.
+        // The counters of a repository's zip are those of all its folders.
         let counted = zip.as_ref().filter(|_| !is_folder);
         let stats = counted.map(|zip| zip.hit_stats.total());
         let findings = findings
@@ -134,7 +134,7 @@ impl ShownVersion {
                 None => "not stored, and not fetched at present",
             },
             is_available: is_served && refusal.is_none() && (len.is_some() || *is_fetched),
-            short_digest: digest.as_ref().map(|digest| digest.chars().take(SHORT_DIGEST).collect()),
+            short_digest: digest.as_ref().map(|digest| digest.chars().take(SHORT_DIGEST_DIGITS).collect()),
             digest,
             stored_at: stored_at.map(moment),
             published_at: hosted.map(|hosted| moment(hosted.published_at)),

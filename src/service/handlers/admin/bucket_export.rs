@@ -29,8 +29,9 @@ const WAITING_ITEMS: usize = 4;
 /// Parts of a zip that wait for the client.
 const WAITING_PARTS: usize = 8;
 
-/// The selected zips that only the bucket has; the documents, each as it was confirmed last, here or in the bucket; the
-/// sources that only the bucket has, and that lead to one of `packages`, to which those of the zips and documents are added.
+/// The selected zips that only the bucket has; the documents, of each the copy that was validated last, here or in the bucket;
+/// and the sources that only the bucket has and that lead to one of `packages`. Adds the packages of the zips and documents
+/// to `packages`.
 pub(super) fn shared_items(
     registry: &Arc<Registry>,
     selection: Selection,
@@ -47,7 +48,7 @@ pub(super) fn shared_items(
             }
             Err(ExportOver::Failed(BucketContentsError::Here(error))) => Err(error.into()),
         };
-        // A client that has left needs no end.
+        // An error means that the client has left.
         let _ = items.send(last).await;
     });
     Ok(stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver))))
@@ -60,7 +61,7 @@ struct BucketExport {
     items: mpsc::Sender<Result<ExportedItem, BodyError>>,
 }
 
-/// Nothing more is exported.
+/// Why an export has ended early.
 enum ExportOver {
     ClientLeft,
     Failed(BucketContentsError),
@@ -81,7 +82,7 @@ impl BucketExport {
 
     async fn zips(&self) -> Result<(), ExportOver> {
         let mut after = None;
-        // The latest revision so far of a moving version: its revisions follow each other.
+        // The latest revision so far of the present moving version: its revisions are listed one after the other.
         let mut latest: Option<(String, ExportedArchive)> = None;
         loop {
             let page = self.contents.versions_after(after.as_deref()).await?;
@@ -191,7 +192,7 @@ pub(super) async fn read_shared(registry: &Arc<Registry>, key: Key) -> Result<Re
     registry.spawn(async move {
         let mut zip = match open_shared_zip(&of_task, &key).await {
             Ok(Some(zip)) => zip,
-            // A client that has left needs no answer.
+            // An error of the send means that the client has left.
             other => {
                 let _ = opened.send(other.map(|_| None));
                 return;

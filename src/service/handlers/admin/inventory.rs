@@ -38,7 +38,7 @@ pub(super) fn required_selection(pattern: Option<&str>) -> Result<Selection, Adm
     }
 }
 
-/// The answer's form of a stored zip.
+/// The row of a stored zip in answers.
 pub(super) fn archive_row(item: &StoredArchive) -> ArchiveRow {
     let StoredArchive { package, entry, .. } = item;
     let TierStats { hits, bytes: served } = entry.hit_stats.total();
@@ -68,12 +68,12 @@ async fn published(hosted: &Arc<HostedPackages>, selection: &Selection) -> Resul
     found.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))
 }
 
-/// Where a list is.
+/// The state of a list that is sent page by page.
 struct ListPosition {
     registry: Arc<Registry>,
     selection: Selection,
     request: ListArchives,
-    /// How many zips may still be listed.
+    /// The number of zips that may still be listed.
     left: usize,
 }
 
@@ -151,7 +151,7 @@ pub(super) async fn pins(
     }))
 }
 
-/// Marks the selected zips as never to be evicted, or takes the mark away: also from keys under which nothing is stored.
+/// Marks the selected zips as never to be evicted, or removes the marks, also those of keys under which nothing is stored.
 pub(super) async fn keep(
     registry: &Arc<Registry>,
     acts: &Acts,
@@ -192,7 +192,7 @@ async fn spread_mark(registry: &Registry, pattern: String, change: KeepChange) -
     recorded.map_err(|error| AdminError::storage(FAILED, error))
 }
 
-/// Marks published versions as never to be pruned, or takes the mark away.
+/// Marks published versions as never to be pruned, or removes the marks.
 async fn keep_hosted(
     registry: &Registry,
     acts: &Acts,
@@ -227,7 +227,7 @@ pub(super) async fn missing_kept_keys(registry: &Registry, selection: &Selection
     keys.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))
 }
 
-/// Takes the mark from these keys, under which nothing is stored.
+/// Removes the marks of these keys, under which nothing is stored.
 pub(super) async fn unmark(registry: &Registry, keys: &BTreeSet<Key>) -> Result<(), AdminError> {
     let done = registry.inventory().clear_marks(keys.iter().cloned().collect()).await;
     done.map_err(|error| AdminError::storage("the mark cannot be removed", error))

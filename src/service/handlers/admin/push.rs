@@ -23,8 +23,8 @@ use crate::{
 /// Events that wait for the client.
 const WAITING_EVENTS: usize = 64;
 
-/// Uploads all recorded sources and pins, then all zips: the zips are listed a 256th at a time, by the first byte of their digests. Ends early
-/// when the client leaves. It is an act, which ends with the uploads.
+/// Uploads all recorded sources and pins, then all zips: the zips are listed a 256th at a time, by the first byte of their
+/// digests. Ends early when the client leaves. The act in the audit log ends with the uploads.
 pub(super) async fn push(
     registry: &Arc<Registry>,
     names: &Arc<Names>,
@@ -34,26 +34,26 @@ pub(super) async fn push(
     let act = acts.begin(PushArchives::ROUTE, &request).await?;
     let (sender, receiver) = mpsc::channel(WAITING_EVENTS);
     let prepared = prepare(registry, names, sender).await;
-    let (run, begin) = match prepared {
-        Ok(prepared) => prepared,
+    let run = match prepared {
+        Ok(run) => run,
         Err(error) => {
             act.end(Some(&error.message)).await;
             return Err(error);
         }
     };
     registry.spawn(async move {
-        let failure = run.run(begin).await;
+        let failure = run.run().await;
         act.end(failure.as_deref()).await;
     });
     Ok(stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver))))
 }
 
-/// What there is to upload.
+/// Counts what there is to upload.
 async fn prepare(
     registry: &Arc<Registry>,
     names: &Arc<Names>,
     events: mpsc::Sender<PushEvent>,
-) -> Result<(PushRun, PushEvent), AdminError> {
+) -> Result<PushRun, AdminError> {
     let pusher = registry.transfer().pusher().ok_or_else(no_bucket)?;
     let selection = selection(None)?;
     let count = |(zips, bytes): &mut (u64, u64), entry: InventoryEntry| {
@@ -63,8 +63,7 @@ async fn prepare(
     let counted = registry.inventory().fold(ALL_SHARDS, &selection, (0, 0), count).await;
     let (zips, bytes) = counted.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
     let sums = PushSums::default();
-    let run = PushRun { registry: registry.clone(), names: names.clone(), pusher, selection, events, sums };
-    Ok((run, PushEvent::Begin { zips, bytes }))
+    Ok(PushRun { registry: registry.clone(), names: names.clone(), pusher, selection, zips, bytes, events, sums })
 }
 
 /// The refusal of a mirror without a bucket.
@@ -77,20 +76,24 @@ struct PushRun {
     names: Arc<Names>,
     pusher: Pusher,
     selection: Selection,
+    /// The number of stored zips.
+    zips: u64,
+    /// The bytes of all stored zips.
+    bytes: u64,
     events: mpsc::Sender<PushEvent>,
     sums: PushSums,
 }
 
-/// Nothing more is uploaded.
+/// Why a push has ended early.
 enum PushOver {
     ClientLeft,
     Failed(String),
 }
 
 impl PushRun {
-    /// Uploads, and tells the client the end. Returns why not everything was uploaded.
-    async fn run(mut self, begin: PushEvent) -> Option<String> {
-        let pushed = self.push_all(begin).await;
+    /// Uploads everything, and sends the last events. Returns why not everything was uploaded.
+    async fn run(mut self) -> Option<String> {
+        let pushed = self.push_all().await;
         let failure = match pushed {
             Ok(()) => None,
             Err(PushOver::Failed(message)) => Some(message),
@@ -98,14 +101,14 @@ impl PushRun {
         };
         let stopped = failure.clone().map(|message| PushEvent::Stopped { message });
         for event in stopped.into_iter().chain([PushEvent::End(self.sums.clone())]) {
-            // A client that has left needs no end.
+            // An error means that the client has left.
             let _ = self.send(event).await;
         }
         failure
     }
 
-    async fn push_all(&mut self, begin: PushEvent) -> Result<(), PushOver> {
-        self.send(begin).await?;
+    async fn push_all(&mut self) -> Result<(), PushOver> {
+        self.send(PushEvent::Begin { zips: self.zips, bytes: self.bytes }).await?;
         self.push_sources().await?;
         self.push_pins().await?;
         for first in ALL_SHARDS {
@@ -116,7 +119,7 @@ impl PushRun {
         Ok(())
     }
 
-    /// Also sources that the bucket has had before: it may have lost them.
+    /// Pushes all sources, also those that the bucket has had before: it may have lost them.
     async fn push_sources(&mut self) -> Result<(), PushOver> {
         let mut run = SourceRun::new(SourceSelection::All);
         loop {
@@ -193,10 +196,10 @@ impl PushRun {
     }
 }
 
-/// What is said of a zip or a pin that is not uploaded, while the others are.
+/// The state of a zip or a pin that cannot be uploaded, if the others can.
 ///
 /// # Errors
-/// Where the bucket cannot be asked about the others either.
+/// Where the bucket cannot be used for the others either.
 fn state_without_upload(key: &Key, error: NotUploaded) -> Result<PushState, PushOver> {
     match error {
         NotUploaded::Bucket(BucketError::Damaged) => {

@@ -70,7 +70,7 @@ pub(super) async fn remove(registry: &Arc<Registry>, request: RemoveArchives) ->
     })
 }
 
-/// Tells the other mirrors of the bucket what was removed, at once or when the bucket can be used.
+/// Records the removal for the other mirrors of the bucket, which read it at once or when the bucket can be used.
 async fn spread(registry: &Registry, pattern: String, forget: bool) -> Result<(), AdminError> {
     const FAILED: &str = "it is removed here; the other mirrors cannot be told";
     let Some(removals) = registry.transfer().removals().cloned() else { return Ok(()) };

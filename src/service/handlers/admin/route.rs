@@ -1,4 +1,4 @@
-//! Where names come from: the report of a name, the operator's word, and sources of bundles.
+//! Where names come from: the report of a name, sources that an operator sets, and sources of bundles.
 
 use std::sync::Arc;
 
@@ -33,11 +33,11 @@ pub(super) async fn show(
     let mut packages: Vec<PackageId> = Vec::new();
     for dialect in dialects_of(without_upstream.as_ref().unwrap_or(asked.name())) {
         let recorded = without_upstream.as_ref().and_then(|name| registry.sources().record_of(name, dialect));
-        let (rule, asked) = match &asked {
-            PackageRef::Id(id) if without_upstream.is_none() => (SourceRule::Named, vec![id.clone()]),
-            PackageRef::Id(id) => (SourceRule::Alias, vec![id.clone()]),
-            PackageRef::Folder(folder) => (SourceRule::Alias, vec![folder.repository.clone()]),
-            PackageRef::Routed(name) => routed(registry, names, name, dialect, recorded.as_ref()),
+        let DecidedRoute { rule, asked } = match &asked {
+            PackageRef::Id(id) if without_upstream.is_none() => DecidedRoute::one(SourceRule::Named, id),
+            PackageRef::Id(id) => DecidedRoute::one(SourceRule::Alias, id),
+            PackageRef::Folder(folder) => DecidedRoute::one(SourceRule::Alias, &folder.repository),
+            PackageRef::Routed(name) => decide_route(registry, names, name, dialect, recorded.as_ref()),
         };
         for package in &asked {
             if !packages.contains(package) {
@@ -65,29 +65,42 @@ pub(super) async fn show(
     Ok(RouteReport { name, dialects, packages: stock })
 }
 
-/// The dialects that have such names: below `/repos/` stand repositories only.
+/// The dialects that have names of this form: paths below `/repos/` name repositories only.
 fn dialects_of(name: &PackageName) -> impl Iterator<Item = DialectName> + use<> {
     let is_plain = name.form() == NameForm::Plain;
     DialectName::ALL.into_iter().filter(move |dialect| !is_plain || *dialect != DialectName::Github)
 }
 
-/// What decides for a name without an alias, and the packages that are asked.
-fn routed(
+/// The rule that decides for a name, and the packages that are asked, in order.
+struct DecidedRoute {
+    rule: SourceRule,
+    asked: Vec<PackageId>,
+}
+
+impl DecidedRoute {
+    fn one(rule: SourceRule, package: &PackageId) -> Self {
+        Self { rule, asked: vec![package.clone()] }
+    }
+}
+
+/// Decides where a name without an alias comes from.
+fn decide_route(
     registry: &Registry,
     names: &Names,
     name: &PackageName,
     dialect: DialectName,
     recorded: Option<&RecordedSource>,
-) -> (SourceRule, Vec<PackageId>) {
+) -> DecidedRoute {
     if let Some(id) = sources::hosted(registry, names, name, dialect) {
         let is_published = registry.hosted().is_some_and(|hosted| hosted.published_id(&id.name).is_some());
-        return (if is_published { SourceRule::Published } else { SourceRule::Reserved }, vec![id]);
+        let rule = if is_published { SourceRule::Published } else { SourceRule::Reserved };
+        return DecidedRoute::one(rule, &id);
     }
     let route = names.route(name, dialect);
     if let Some(recorded) = recorded {
         return match usable_source(names, name, &recorded.upstream, &route) {
-            Some(id) => (SourceRule::Recorded, vec![id]),
-            None => (SourceRule::SourceChanged, Vec::new()),
+            Some(id) => DecidedRoute::one(SourceRule::Recorded, &id),
+            None => DecidedRoute { rule: SourceRule::SourceChanged, asked: Vec::new() },
         };
     }
     let rule = match route.rule {
@@ -97,7 +110,7 @@ fn routed(
         RouteRule::DefaultUpstream => SourceRule::DefaultUpstream,
         RouteRule::NoRoute => SourceRule::NoRoute,
     };
-    (rule, route.candidates)
+    DecidedRoute { rule, asked: route.candidates }
 }
 
 /// Why an upstream cannot be the source of a name.
@@ -184,7 +197,7 @@ pub(super) async fn set(
     for one in dialect.map_or_else(|| dialects_of(&name).collect(), |dialect| vec![dialect]) {
         match package_at(names, &name, &upstream, one) {
             Ok(package) => targets.push((one, package)),
-            // Of all dialects, those that cannot have the name from there stay as they are.
+            // Where no dialect is given, those that cannot have the name from there are left out.
             Err(UnusableSource::NotOfForge { .. }) if dialect.is_none() => {}
             Err(error) => return Err(invalid(&error)),
         }

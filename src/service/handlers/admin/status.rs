@@ -24,7 +24,7 @@ pub(super) async fn status(service: &Service) -> Result<MirrorStatus, AdminError
     Ok(mirror_status(service))
 }
 
-/// The state of the mirror. Reads nothing from disk and asks no upstream.
+/// The state of the mirror. Reads nothing from disk and sends no upstream request.
 pub(in crate::service) fn mirror_status(service: &Service) -> MirrorStatus {
     let registry = &service.registry;
     let usage = registry.inventory().usage();
@@ -79,7 +79,7 @@ fn failed(registry: &Registry) -> Vec<FailedPublicationRow> {
     failed.unwrap_or_default().into_iter().take(MAX_SHOWN_FAILED).map(failed_row).collect()
 }
 
-/// The answer's form of a failed publication.
+/// The row of a failed publication in answers.
 pub(super) fn failed_row(failed: FailedPublication) -> FailedPublicationRow {
     let FailedPublication { package, version, by, at, reason } = failed;
     FailedPublicationRow { package, version, by, at, reason }

@@ -8,7 +8,7 @@ use crate::{
     admin_api::{Changed, CreateToken, CreatedToken, ErrorCode, RevokeToken, TokenList, TokenRow},
 };
 
-/// What the client reads when a file cannot be written.
+/// The error sentence where a file cannot be written.
 const UNWRITABLE: &str = "the tokens of this mirror cannot be written";
 
 impl From<TokenError> for AdminError {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::{
     AdminError, Input, bucket_export, drain,
     inventory::{INDEX_UNREADABLE, listed_items, selection},
-    next_frame, one, with_type,
+    json_line, next_frame, with_type,
 };
 use crate::{
     admin_api::{
@@ -67,7 +67,7 @@ pub(super) async fn export(
         true => Some(bucket_export::shared_items(&registry, of_bucket, names.clone(), packages.clone())?),
         false => None,
     };
-    // Those that the bucket confirms or replaces are among its items.
+    // With the bucket, its items have the documents: of each the copy that was validated last.
     let documents = if shared.is_some() { Vec::new() } else { documents };
     let documents = stream::iter(documents).filter_map(move |key| {
         let registry = registry.clone();
@@ -80,7 +80,7 @@ pub(super) async fn export(
     Ok(zips.chain(documents).chain(stream::iter(shared).flatten()).chain(sources))
 }
 
-/// A package without the case of its name: recorded names have none.
+/// A package with its name in lower case, as recorded names are.
 pub(super) fn folded(package: &PackageId) -> String {
     format!("{}:{}", package.upstream, package.name.folded())
 }
@@ -111,7 +111,7 @@ pub(super) async fn plan(
     Ok(stream::iter(planned))
 }
 
-/// Imports one zip: a line with its [`ImportArchive`], then its bytes.
+/// Imports one zip. The input has a line with its [`ImportArchive`], then its bytes.
 pub(super) async fn import(
     registry: &Arc<Registry>,
     mut input: Input,
@@ -121,7 +121,7 @@ pub(super) async fn import(
     if imported.is_err() {
         drain(&mut input).await;
     }
-    imported.map(|report| one(&report))
+    imported.map(|report| json_line(&report))
 }
 
 async fn import_from(registry: &Arc<Registry>, input: &mut Input, acts: &Acts) -> Result<ImportReport, AdminError> {

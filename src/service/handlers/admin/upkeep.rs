@@ -61,7 +61,7 @@ pub(super) async fn failed(
     Ok(FailedPublicationList { failed: failed.into_iter().map(failed_row).collect() })
 }
 
-/// Prunes by rules. Each part is recorded by itself; what is pruned when the caller leaves stays pruned.
+/// Prunes by a rule. Each part is recorded as an act of its own. When the client leaves, nothing more is pruned.
 pub(super) async fn prune(
     registry: &Arc<Registry>,
     acts: &Acts,
@@ -94,7 +94,7 @@ pub(super) async fn prune(
     Ok(events.filter_map(future::ready))
 }
 
-/// Prunes one part; `None` for one that stays because something has changed since it was found.
+/// Prunes one part; `None` for a part that stays because something has changed since it was found.
 async fn prune_one(
     registry: &Registry,
     acts: &Acts,

@@ -21,6 +21,15 @@ use crate::{
 /// Most zips that are hashed at once.
 const MAX_HASHED_ZIPS: usize = 4;
 
+/// What is done about damaged zips and documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RepairMode {
+    /// They are fetched again.
+    Refetch,
+    /// They are only quarantined.
+    Quarantine,
+}
+
 /// Verifies the selected zips, each blob once, then the documents of the packages that are selected as a whole. The zips
 /// are listed a 256th at a time, by the first byte of their digests.
 pub(super) async fn verify(
@@ -28,6 +37,7 @@ pub(super) async fn verify(
     request: VerifyArchives,
 ) -> Result<impl Stream<Item = Result<VerifyEvent, BodyError>> + use<>, AdminError> {
     let VerifyArchives { pattern, no_fetch } = request;
+    let repair = if no_fetch { RepairMode::Quarantine } else { RepairMode::Refetch };
     let selection = selection(pattern.as_deref())?;
     let count = registry.inventory().fold(ALL_SHARDS, &selection, BlobCount::default(), BlobCount::add).await;
     let BlobCount { zips, bytes, .. } = count.map_err(|error| AdminError::storage(INDEX_UNREADABLE, error))?;
@@ -44,17 +54,17 @@ pub(super) async fn verify(
     let of_zips = registry.clone();
     let zips = shards.try_flatten().map_ok(move |(digest, items)| {
         let registry = of_zips.clone();
-        async move { Ok(verify_blob(&registry, digest, &items, !no_fetch).await) }
+        async move { Ok(verify_blob(&registry, digest, &items, repair).await) }
     });
     let of_documents = registry.clone();
     let documents = stream::iter(documents).then(move |key| {
         let registry = of_documents.clone();
-        async move { Ok(verify_document(&registry, key, !no_fetch).await) }
+        async move { Ok(verify_document(&registry, key, repair).await) }
     });
     Ok(stream::iter([Ok(begin)]).chain(zips.try_buffer_unordered(MAX_HASHED_ZIPS)).chain(documents))
 }
 
-/// How many blobs there are, from keys in order of digests.
+/// Counts blobs and their bytes, from keys in order of digests.
 #[derive(Debug, Default)]
 struct BlobCount {
     zips: usize,
@@ -86,8 +96,8 @@ async fn blobs_of_shard(
     registry.inventory().fold(first..=first, selection, BTreeMap::new(), add).await
 }
 
-/// Verifies one blob. A damaged one is quarantined and, with `fetch`, fetched again under each of its keys.
-async fn verify_blob(registry: &Registry, sha256: Digest, items: &[StoredArchive], fetch: bool) -> VerifyEvent {
+/// Verifies one blob. A damaged one is quarantined and, with [`RepairMode::Refetch`], fetched again under each of its keys.
+async fn verify_blob(registry: &Registry, sha256: Digest, items: &[StoredArchive], repair: RepairMode) -> VerifyEvent {
     let mut state = VerifyState::Good;
     let mut reason = None;
     match registry.inventory().check_blob(&sha256).await {
@@ -95,7 +105,7 @@ async fn verify_blob(registry: &Registry, sha256: Digest, items: &[StoredArchive
         Ok(Integrity::Gone) => state = VerifyState::Gone,
         Ok(Integrity::Quarantined) => {
             state = VerifyState::Damaged;
-            for item in items.iter().filter(|_| fetch) {
+            for item in items.iter().filter(|_| repair == RepairMode::Refetch) {
                 match registry.inventory().refetch(item).await {
                     Ok(()) if reason.is_none() => state = VerifyState::Mended,
                     Ok(()) => {}
@@ -117,19 +127,20 @@ async fn verify_blob(registry: &Registry, sha256: Digest, items: &[StoredArchive
     VerifyEvent::Zip { sha256, size, state, reason, names: names.collect() }
 }
 
-/// Verifies one document. A damaged one is quarantined; it is restored from memory or, with `fetch`, from its upstream.
-async fn verify_document(registry: &Registry, key: Key, fetch: bool) -> VerifyEvent {
+/// Verifies one document. A damaged one is quarantined; it is restored from memory or, with [`RepairMode::Refetch`], from its
+/// upstream.
+async fn verify_document(registry: &Registry, key: Key, repair: RepairMode) -> VerifyEvent {
     let mut state = VerifyState::Damaged;
     let mut reason = None;
     match registry.inventory().check_document(&key).await {
         Ok(DocumentCheck::Intact) => state = VerifyState::Good,
         Ok(DocumentCheck::Gone) => state = VerifyState::Gone,
         Ok(DocumentCheck::Repaired) => state = VerifyState::Mended,
-        Ok(DocumentCheck::Damaged) if fetch => match registry.inventory().refetch_document(&key).await {
+        Ok(DocumentCheck::Damaged) if repair == RepairMode::Quarantine => {}
+        Ok(DocumentCheck::Damaged) => match registry.inventory().refetch_document(&key).await {
             Ok(()) => state = VerifyState::Mended,
             Err(error) => reason = Some(error.to_string()),
         },
-        Ok(DocumentCheck::Damaged) => {}
         Err(error) => {
             tracing::error!(%key, %error, "a document cannot be read");
             reason = Some("it cannot be read".to_owned());

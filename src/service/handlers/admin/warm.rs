@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-/// Commands find names where the srm dialect does, unless they name another dialect: its route has every registry.
+/// The dialect by whose routes commands find names, unless they name another one.
 const COMMAND_DIALECT: DialectName = DialectName::Srm;
 
 /// Stores the release list and the latest release of a package.
@@ -160,13 +160,13 @@ fn parse_package(names: &Names, text: &str) -> Result<PackageRef, AdminError> {
     names.parse_package(text).map_err(|error| AdminError::bad_request(error.to_string()))
 }
 
-/// A version as it is stored: of a folder the repository's.
+/// A version of the package that is stored: of a folder's version the repository and its version.
 struct SourcedVersion {
     package: PackageId,
     version: Version,
 }
 
-/// The version of a package at its source.
+/// Finds a version of a package at the package's source.
 async fn resolve_version(
     registry: &Registry,
     names: &Names,
@@ -185,7 +185,7 @@ async fn resolve_version(
     }
 }
 
-/// The version of the package that a text names, at its source.
+/// As [`resolve_version`], from the texts of a request.
 async fn find_version(
     registry: &Registry,
     names: &Names,

@@ -1,4 +1,4 @@
-//! The figures of what several mirrors share: the bucket, and the zips that nodes send each other; none without these.
+//! The figures of the shared bucket and of the zips that nodes send each other.
 
 use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric as _},

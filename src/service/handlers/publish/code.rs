@@ -3,7 +3,7 @@
 use http::{Response, request::Parts};
 use serde_json::json;
 
-use super::{Body, Denial, PublishFailure, permission, v3_answer};
+use super::{Body, Denial, PublishFailure, failure::BUCKET_RETRY, permission, v3_answer};
 use crate::{
     access::TokenError,
     blocking::spawn_blocking,
@@ -37,7 +37,7 @@ pub(super) async fn renew(
             Ok(v3_answer(context, &json!({"safety_code": code.reveal(), "name": principal.name})))
         }
         Err(TokenError::NoCode) => Err(PublishFailure::forbidden(TokenError::NoCode).into()),
-        Err(error @ TokenError::Shared(_)) => Err(PublishFailure::bucket_unavailable(error).into()),
+        Err(error @ TokenError::Shared(_)) => Err(PublishFailure::bucket_unavailable(error, BUCKET_RETRY).into()),
         Err(error) => {
             tracing::error!(%error, "the tokens of this mirror cannot be written");
             Err(PublishFailure::unwritable(

@@ -1,5 +1,5 @@
-//! The failed publications of a package among its versions, in the v3 dialect: what `registry detail` prints to those who
-//! may publish the package. Other clients, other mirrors among them, get the versions alone.
+//! The failed publications of a package among its versions, in the v3 dialect: `registry detail` prints them to callers who
+//! may publish the package. Other clients, such as other mirrors, get the versions alone.
 
 use http::{Response, header, request::Parts};
 use serde_json::json;
@@ -20,7 +20,7 @@ use crate::{
 ///
 /// # Errors
 /// When the versions cannot be read.
-pub(in crate::service) async fn detail(
+pub(in crate::service) async fn respond_with_failures(
     service: &Service,
     parts: &Parts,
     context: &mut RequestContext,

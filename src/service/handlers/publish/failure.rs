@@ -14,8 +14,8 @@ use crate::{
 
 /// When to try again after want of room, of memory or of a place.
 const PUBLISH_RETRY: Duration = Duration::from_secs(30);
-/// When to try again while the shared bucket cannot be used.
-const BUCKET_RETRY: Duration = Duration::from_secs(10);
+/// When to try again while the shared bucket cannot be used, where its error does not say it.
+pub(super) const BUCKET_RETRY: Duration = Duration::from_secs(10);
 /// When to ask again whether an upstream has a name.
 const NAME_CHECK_RETRY: Duration = Duration::from_secs(60);
 
@@ -45,11 +45,6 @@ impl PublishFailure {
     /// The rules do not give the right.
     pub(super) fn no_right() -> Self {
         Self::forbidden("the rules of this mirror do not give this account the right; ask the operator of this mirror")
-    }
-
-    /// The bucket that the mirrors share cannot be used at present.
-    pub(super) fn bucket_unavailable(message: impl Display) -> Self {
-        Self { retry_after: Some(BUCKET_RETRY), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, None, message) }
     }
 
     /// The name cannot be used.
@@ -98,18 +93,18 @@ impl PublishFailure {
         Self::retry(StatusCode::SERVICE_UNAVAILABLE, FailureCode::UpstreamUnreachable, message, NAME_CHECK_RETRY)
     }
 
-    /// The shared bucket cannot be used.
-    pub(super) fn unavailable(message: impl Display, retry_after: Duration) -> Self {
+    /// The bucket that the mirrors share cannot be used at present.
+    pub(super) fn bucket_unavailable(message: impl Display, retry_after: Duration) -> Self {
         let retry_after = Some(retry_after.max(Duration::from_secs(1)));
         Self { retry_after, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, None, message) }
     }
 
-    /// The file system fails; the cause is logged elsewhere.
+    /// The file system fails. The caller logs the cause.
     pub(super) fn unwritable(message: &str) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, None, message)
     }
 
-    /// The cause is logged, and not sent.
+    /// The directory of published packages cannot be written. Logs the cause, which is not sent.
     pub(super) fn storage(error: &std::io::Error) -> Self {
         tracing::error!(%error, "the directory of published packages cannot be written");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, None, VERSION_UNWRITABLE)
@@ -125,12 +120,12 @@ impl PublishFailure {
         self.status == StatusCode::REQUEST_TIMEOUT
     }
 
-    /// Notes in `context` what the response says.
+    /// Records in `context` what the response says.
     pub(super) fn note(self, context: &mut RequestContext) {
         context.failure = Some(Failure { code: self.code, message: self.message });
     }
 
-    /// The response in the envelope of a dialect; notes in `context` what it says.
+    /// The response in the envelope of a dialect; records in `context` what it says.
     pub(super) fn into_response(mut self, context: &mut RequestContext, dialect: Dialect) -> Response<Body> {
         let mut response = match dialect {
             Dialect::V3 => {
@@ -175,7 +170,7 @@ impl From<PublishingError> for PublishFailure {
                 PublishRefusal::Unreadable => conflict(FailureCode::VersionExists),
                 PublishRefusal::Upload(UploadError::Full(_)) => unavailable(FailureCode::NoRoom),
                 PublishRefusal::Upload(UploadError::Io(error)) => Self::storage(&error),
-                PublishRefusal::Unavailable(error) => Self::unavailable(error, error.retry_after),
+                PublishRefusal::Unavailable(error) => Self::bucket_unavailable(error, error.retry_after),
             },
             PublishingError::Published(_) => conflict(FailureCode::VersionExists),
             PublishingError::BeingPublished | PublishingError::Reserved(_) => conflict(FailureCode::BeingPublished),

@@ -1,4 +1,4 @@
-//! The form with which the command line client announces a version: what it says of the zip that follows.
+//! The form with which the command line client announces a version and describes the zip that follows.
 
 use url::form_urlencoded;
 
@@ -14,12 +14,12 @@ use crate::{
 
 /// Largest form, bytes.
 const MAX_FORM_BYTES: usize = 4 << 20;
-/// What a form takes in memory at most, in lengths of itself: as it came, decoded, and parsed.
+/// Most bytes of memory for a form per byte of its length: as received, decoded, and parsed.
 const FORM_MEMORY: u64 = 4;
 /// Longest notes of a version, bytes.
 const MAX_NOTES_BYTES: usize = 128 << 10;
 
-/// What a form says.
+/// The version that a form announces.
 pub(super) struct AnnouncedVersion {
     /// The name in its `publish.yaml`.
     pub(super) name: String,
@@ -51,7 +51,7 @@ pub(super) async fn read(service: &Service, body: &mut UploadBody) -> Result<Ann
     parsed.map_err(|_| PublishFailure::bad_request("the form cannot be read"))?
 }
 
-/// Blocks. Holds the share until the form is parsed.
+/// Parses a form, and holds the share until that is done. Blocks.
 fn parse(form: &[u8], _share: MemoryShare) -> Result<AnnouncedVersion, PublishFailure> {
     let mut fields = FormFields::default();
     for (name, value) in form_urlencoded::parse(form) {
@@ -85,7 +85,7 @@ fn parse(form: &[u8], _share: MemoryShare) -> Result<AnnouncedVersion, PublishFa
     })
 }
 
-/// What the form shows of the files that the model demands.
+/// The findings about files that the package model demands and the form lacks.
 fn findings_of_files(manifest: &PublishManifest, fields: &FormFields) -> Vec<ModelFinding> {
     let missing = |rule, path: &str| ModelFinding::new(rule, path, format!("{path} is missing"));
     let is_application = manifest.kind.as_deref().and_then(PackageKind::of) == Some(PackageKind::Application);

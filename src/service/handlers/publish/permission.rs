@@ -1,4 +1,4 @@
-//! What is checked before a zip is taken or a version deleted: the one list of checks for every way in.
+//! The checks before a zip is accepted or a version deleted: one list for all routes.
 
 use std::sync::Arc;
 
@@ -15,9 +15,9 @@ use crate::{
 
 /// Why a request is refused.
 pub(super) enum Denial {
-    /// As for a package that does not exist, or a caller without credentials.
+    /// With the error for a package that does not exist, or for a caller without credentials.
     Unknown(ApiError),
-    /// With the reason.
+    /// With its reason.
     Refused(PublishFailure),
 }
 
@@ -60,8 +60,8 @@ pub(super) fn check_caller(service: &Service, parts: &Parts, context: &mut Reque
     Ok(())
 }
 
-/// The package that the caller may change; notes it in `context`.
-pub(super) fn authorized(
+/// Checks that the caller may change a package; records the package in `context`.
+pub(super) fn authorize(
     service: &Service,
     parts: &Parts,
     context: &mut RequestContext,
@@ -87,24 +87,24 @@ pub(super) fn authorized(
     Ok(id)
 }
 
-/// The version that the caller may publish, as far as this mirror knows it before the zip: the right, the name, the
-/// version, the room, and reservations of others. What upstreams know is for [`check_new_name`].
-pub(super) async fn publishable(
+/// Checks, before the zip is received, that the caller may publish a version: the right, the name, the version, the room,
+/// and reservations of others. [`check_new_name`] asks the upstreams.
+pub(super) async fn check_publishable(
     service: &Service,
     parts: &Parts,
     context: &mut RequestContext,
     package: &PackageRef,
     version: &str,
 ) -> Result<PublishableVersion, Denial> {
-    let id = authorized(service, parts, context, package, Right::Publish)?;
+    let id = authorize(service, parts, context, package, Right::Publish)?;
     let hosted = hosted(service)?;
     let version = hosted.check(id, version).await?;
     check_reservation(hosted, &version, &publisher(&context.caller), service.registry.now()).await?;
     Ok(version)
 }
 
-/// Checks a name under which nothing was published: one that an upstream has is not taken from it, unless the configuration
-/// gives it to this mirror.
+/// Checks a name under which nothing was published: it is refused if an upstream has a package of that name, unless the
+/// configuration gives the name to this mirror.
 pub(super) async fn check_new_name(
     service: &Service,
     hosted: &HostedPackages,

@@ -17,16 +17,17 @@ use crate::{
 const UPLOAD_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Least rate of an upload, bytes per second.
 const MIN_UPLOAD_RATE: u64 = 10 << 10;
-/// The rate is averaged over this time of waiting.
+/// The rate is averaged over this much time spent waiting for the client.
 const UPLOAD_RATE_WINDOW: Duration = Duration::from_secs(60);
 /// Longest time of one upload.
 const UPLOAD_DEADLINE: Duration = Duration::from_secs(4 * 3600);
 /// Longest time of a form.
 const FORM_DEADLINE: Duration = Duration::from_secs(60);
 /// Bytes that are collected before they are written.
-const WRITE_BYTES: usize = 1 << 20;
-/// Most bytes of a refused body that are read, and longest time for that.
+const UPLOAD_WRITE_BYTES: usize = 1 << 20;
+/// Most bytes of a refused body that are read ...
 const MAX_DISCARDED_BYTES: u64 = 32 << 20;
+/// ... and the longest time for that.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Refuses a body that announces more than `limit` bytes.
@@ -39,9 +40,9 @@ pub(super) fn check_length(parts: &Parts, limit: u64) -> Result<(), PublishFailu
 
 /// The body of a request.
 pub(super) struct UploadBody {
-    /// `None` where there is none.
+    /// `None` where the request has no body.
     input: Option<Input>,
-    /// True once a part of it was asked for: a client that waits for `100 Continue` has been sent it.
+    /// True once reading has begun: a client that waits for `100 Continue` has been sent it.
     is_begun: bool,
 }
 
@@ -74,7 +75,7 @@ impl UploadBody {
             floor.map_err(|_| PublishFailure::incomplete("the zip arrived too slowly"))?;
             collected_bytes += bytes.len();
             collected.push(bytes);
-            if collected_bytes >= WRITE_BYTES {
+            if collected_bytes >= UPLOAD_WRITE_BYTES {
                 upload.write(std::mem::take(&mut collected)).await?;
                 collected_bytes = 0;
             }
@@ -83,7 +84,7 @@ impl UploadBody {
         Ok(())
     }
 
-    /// The whole body, where it is short: a form. `share` grows with what has arrived, to `memory` times its length.
+    /// Reads the whole body, a form of at most `limit` bytes. `share` grows to `memory` times the bytes that have arrived.
     pub(super) async fn collect(
         &mut self,
         limit: usize,
@@ -109,8 +110,8 @@ impl UploadBody {
         }
     }
 
-    /// Reads the rest of a refused body, as far as it is short: a client that sends it before it reads the answer would see
-    /// a broken connection instead.
+    /// Reads the rest of a refused body, up to [`MAX_DISCARDED_BYTES`]: a client that sends all of it before it reads the answer
+    /// would see a broken connection instead.
     pub(super) async fn discard(self, parts: &Parts) {
         let Some(mut body) = self.input else { return };
         if !self.is_begun && parts.headers.contains_key(header::EXPECT) {

@@ -1,5 +1,5 @@
-//! The first step in which the command line client publishes: `POST /v3/packages/releases` with a form. All that can be
-//! refused is refused here, in a sentence that the client prints; the answer is the address for the zip.
+//! The first of two steps in which the command line client publishes: `POST /v3/packages/releases` with a form. All that can
+//! be refused is refused here, in a sentence that the client prints; the answer is the address for the zip.
 
 use http::{Response, request::Parts};
 use serde_json::json;
@@ -26,7 +26,7 @@ pub(super) async fn respond(
     let Some(principal) = context.caller.principal().cloned() else {
         return Err(PublishFailure::forbidden("publish with the token of an account, not as the operator").into());
     };
-    // Which package it is stands in the form, which only a caller who may publish one is to send.
+    // The form names the package. It is read only for callers who may publish some package.
     let addresses = service.access.upload_addresses();
     if !addresses.are_for(&context.caller) {
         return Err(PublishFailure::no_right().into());
@@ -34,8 +34,8 @@ pub(super) async fn respond(
     let announced = form::read(service, body).await?;
     let name = PackageName::plain(&announced.name).map_err(PublishFailure::taken)?;
     let name = PackageRef::Routed(name);
-    let version = permission::publishable(service, parts, context, &name, &announced.version).await?;
-    // The same content again is no error where the zip is there to compare.
+    let version = permission::check_publishable(service, parts, context, &name, &announced.version).await?;
+    // A plain `PUT` of the same content again is no error; here there is no zip to compare.
     check_is_new(hosted, &version)?;
     if !announced.findings.is_empty() {
         return Err(PublishingError::NotConforming(announced.findings).into());

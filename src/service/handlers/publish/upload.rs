@@ -1,8 +1,8 @@
-//! The second step in which the command line client publishes: `PUT` of the zip to the address from the first step.
+//! The second of two steps in which the command line client publishes: `PUT` of the zip to the address from the first step.
 //!
-//! The client prints that it has published for every status, and fails only where the connection breaks. So every response
-//! but a success breaks the connection ([`Service::handle`]). Its reason is in the log, in the audit log, and where the
-//! publisher looks for it: among the failed publications of the package.
+//! The client takes every status for a success, and fails only where the connection breaks. So every response but a success
+//! breaks the connection ([`Service::handle`]). Its reason is in the log, in the audit log, and among the failed publications
+//! of the package, which the publisher can list.
 
 use http::{Response, request::Parts};
 
@@ -29,7 +29,7 @@ pub(super) async fn respond(
     match receive_and_publish(service, parts, context, package, version, &mut body).await {
         Ok(response) => response,
         Err(failure) => {
-            // Of others the access event says enough: any client can send an address that does not hold.
+            // Without a principal, the access event is enough: any client can send an invalid address.
             if let Some(principal) = context.caller.principal() {
                 let reason = failure.message();
                 tracing::warn!(package = %package.name(), %version, by = %principal.name, reason, "a publication failed");
@@ -57,7 +57,7 @@ async fn receive_and_publish(
         return Err(PublishFailure::forbidden("the account of the upload address was revoked, or has ended"));
     };
     context.caller = Caller::Principal(principal);
-    let package = match permission::authorized(service, parts, context, package, Right::Publish) {
+    let package = match permission::authorize(service, parts, context, package, Right::Publish) {
         Ok(package) => package,
         Err(permission::Denial::Refused(failure)) => return Err(failure),
         Err(permission::Denial::Unknown(_)) => {
@@ -68,40 +68,40 @@ async fn receive_and_publish(
     };
     let publishable = PublishableVersion::parse(package, version.name())?;
     let by = change_by(service, &context.caller);
-    let visible = async |failure| visible(service, &publishable, by.clone(), failure).await;
+    let listed = async |failure| list_failure(service, &publishable, by.clone(), failure).await;
     if by.at >= claims.expires_at {
         let failure = PublishFailure::forbidden("the upload address has expired before the zip came; publish again");
-        return Err(visible(failure).await);
+        return Err(listed(failure).await);
     }
     let limit = claims.max_bytes.min(hosted.max_zip_bytes());
     if let Err(failure) = receive::check_length(parts, limit) {
-        return Err(visible(failure).await);
+        return Err(listed(failure).await);
     }
     let upload =
         ReservedUpload::begin(hosted, publishable.clone(), &claims.reservation, claims.expires_at, by.at).await;
     let mut upload = match upload {
         Ok(upload) => upload,
-        // The version did not fail: another request publishes it, or has.
+        // No failed publication: another request publishes the version, or has published it.
         Err(error @ (PublishingError::NotReserved(_) | PublishingError::BeingPublished)) => return Err(error.into()),
-        Err(error) => return Err(visible(error.into()).await),
+        Err(error) => return Err(listed(error.into()).await),
     };
     if let Err(failure) = body.receive(limit, upload.upload_mut()).await {
         drop(upload);
-        // A zip that breaks off does not use the address: its client knows, and may send it again.
-        return Err(if failure.is_incomplete() { failure } else { visible(failure).await });
+        // A zip that breaks off does not spend the address: the client sees the broken connection, and may send it again.
+        return Err(if failure.is_incomplete() { failure } else { listed(failure).await });
     }
     let acts = Acts::of(context);
     let act = match begin_publication(&acts, &publishable).await {
         Ok(act) => act,
-        Err(error) => return Err(visible(error.into()).await),
+        Err(error) => return Err(listed(error.into()).await),
     };
     let by = change_by(service, &context.caller);
     let published = end_publication(service, act, &publishable, upload.publish(by)).await?;
     Ok(published_answer(&publishable, &published, &context.caller))
 }
 
-/// Adds a failure to those that the publisher is shown, unless the version is there.
-async fn visible(
+/// Adds a failure to the failed publications of the package, unless the version has content. Returns the failure.
+async fn list_failure(
     service: &Service,
     version: &PublishableVersion,
     by: StateChange,
