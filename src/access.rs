@@ -49,7 +49,7 @@ mod tokens;
 mod upload_addresses;
 
 pub(crate) use crate::admin_api::Right;
-pub(crate) use accounts::{AccountsState, AccountsUpdate, SharedAccounts, SharedAccountsError};
+pub(crate) use accounts::{AccountsState, AccountsUpdate, NonceUse, SharedAccounts, SharedAccountsError};
 pub(crate) use addresses::{SignedZips, has_signature};
 pub(crate) use certificates::CertificateUse;
 pub use config::{Config, RuleConfig, RuleError, RuleErrorReason, RulePlace};
@@ -75,7 +75,7 @@ use signing_keys::SigningKeys;
 use tokens::Tokens;
 
 /// The folder of tokens and keys in the cache directory.
-const DIR: &str = "access";
+const ACCESS_DIR: &str = "access";
 
 /// The accounts, rules and keys of one mirror. One per process.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ pub(crate) struct Access {
     issuers: Issuers,
     addresses: AddressSigner,
     nonces: Arc<Nonces>,
-    /// Bumped by every change after which an earlier verdict may not hold.
+    /// Grows with every change of tokens, after which an earlier answer of the rules may be wrong.
     generation: AtomicU64,
     clock: Clock,
 }
@@ -136,16 +136,16 @@ pub(crate) fn check(config: &Config) -> Result<(), RuleError> {
 pub(crate) struct Identified {
     /// The caller.
     pub(crate) caller: Caller,
-    /// True when the signature in the address says so: the address holds for one zip.
+    /// True when the caller is known by the signature in the address, which holds for the zips that it names.
     pub(crate) by_address: bool,
 }
 
-/// What the credentials of a request say of its caller.
+/// Who sent a request, or what must be asked first.
 #[derive(Debug)]
 pub(crate) enum Identification {
-    /// The caller.
+    /// The caller is known.
     Known(Identified),
-    /// What [`Access::verify`] must wait for.
+    /// The caller is known after [`Access::verify`] of this.
     Pending(PendingCredential),
 }
 
@@ -176,17 +176,19 @@ pub(crate) enum InvalidCredential {
     Signature,
     /// The client's certificate has expired since the connection began.
     CertificateExpired,
-    /// A JWT does not hold.
+    /// A JWT is not valid.
     Jwt(JwtFault),
 }
 
-/// Takes over the accounts of all mirrors, and makes the first signing key, if there is none. Blocks.
+/// Reads the accounts that are in the bucket of all mirrors, and makes the first signing key, if there is none. Blocks.
 ///
 /// # Errors
 /// When there is neither a copy of the accounts nor a bucket that can be used; when a file cannot be written.
-fn prepare(accounts: &Accounts, addresses: &AddressSigner, clock: &Clock) -> Result<(), OpenAccessError> {
+fn prepare_accounts(accounts: &Accounts, addresses: &AddressSigner, clock: &Clock) -> Result<(), OpenAccessError> {
     match accounts.ensure_key(addresses.key_lifetime(), clock.now()) {
-        Err(TokenError::Shared(error)) if error == SharedAccountsError::Unavailable && accounts.have_copy() => {
+        Err(TokenError::Shared(error))
+            if error == SharedAccountsError::Unavailable && accounts.can_do_without_bucket() =>
+        {
             tracing::warn!(%error, "this mirror starts with its copy of the tokens");
             Ok(())
         }
@@ -209,11 +211,11 @@ impl Access {
         certificate_use: CertificateUse,
         shared: Option<Arc<dyn SharedAccounts>>,
     ) -> Result<Self, OpenAccessError> {
-        let dir = cache_dir.join(DIR);
+        let dir = cache_dir.join(ACCESS_DIR);
         let accounts = Arc::new(Accounts::new(Tokens::open(&dir)?, SigningKeys::open(&dir)?, shared));
         let addresses = AddressSigner::new(accounts.keys.clone(), config.address_lifetime.0);
         if config.enabled {
-            prepare(&accounts, &addresses, &clock)?;
+            prepare_accounts(&accounts, &addresses, &clock)?;
         }
         Ok(Self {
             enabled: config.enabled,
@@ -243,7 +245,7 @@ impl Access {
         let issuers = Issuers::build(config, key_source, self.clock.clone())?;
         let addresses = AddressSigner::new(self.accounts.keys.clone(), config.address_lifetime.0);
         if config.enabled {
-            prepare(&self.accounts, &addresses, &self.clock)?;
+            prepare_accounts(&self.accounts, &addresses, &self.clock)?;
         }
         Ok(Self {
             enabled: config.enabled,
@@ -269,12 +271,14 @@ impl Access {
         self.administration.allows_plaintext
     }
 
-    /// Changes with every change of tokens and rules. Read it before the evaluation that it is remembered with.
+    /// A number that changes with every change of tokens. A cache of answers of the rules keeps it with each answer, and reads
+    /// it before the rules are evaluated.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    fn bump(&self) {
+    /// Makes earlier answers of the rules obsolete.
+    fn advance_generation(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -282,8 +286,8 @@ impl Access {
     /// issuer may be renewed beside it.
     ///
     /// # Errors
-    /// Credentials that are not valid. A signature that fits no account is none: the command line client sends one with
-    /// every request when it is logged in elsewhere.
+    /// Credentials that are not valid. A signature of the command line client that fits no account is ignored: the client
+    /// sends one with every request when it is logged in to another registry.
     pub(crate) fn identify(
         &self,
         method: &Method,
@@ -307,13 +311,13 @@ impl Access {
             return Ok(known(Caller::Principal(principal)));
         }
         let principal = match Authorization::of(headers)? {
-            Some(Authorization(token)) if self.issuers.accept(&token) => match self.issuers.identify(&token)? {
+            Some(Authorization(token)) if self.issuers.is_jwt(&token) => match self.issuers.identify(&token)? {
                 JwtCaller::Known(principal) => Some(principal),
                 JwtCaller::Pending(jwt) => return Ok(Identification::Pending(PendingCredential::Jwt(jwt))),
             },
             Some(Authorization(token)) => Some(self.accounts.tokens.by_secret(&token, now)?),
             None => match cli_signature::verify(headers, &self.accounts.tokens, &self.nonces, now)? {
-                // Reading twice changes nothing.
+                // A repeated nonce is of no use to a request that changes nothing, so the bucket is not asked.
                 Some(CliSignature { principal, nonce }) if self.accounts.are_shared() && !method.is_safe() => {
                     return Ok(Identification::Pending(PendingCredential::Signed { principal, nonce }));
                 }
@@ -331,8 +335,8 @@ impl Access {
         match pending {
             PendingCredential::Jwt(jwt) => self.issuers.verify(jwt).await.map(Caller::Principal),
             PendingCredential::Signed { principal, nonce } => match self.accounts.spend(nonce).await {
-                Ok(true) => Ok(Caller::Principal(principal)),
-                Ok(false) => Err(VerificationError::Invalid(InvalidCredential::Signature)),
+                Ok(NonceUse::First) => Ok(Caller::Principal(principal)),
+                Ok(NonceUse::Repeated) => Err(VerificationError::Invalid(InvalidCredential::Signature)),
                 Err(_) => Err(VerificationError::NoBucket),
             },
         }
@@ -359,7 +363,7 @@ impl Access {
 
     /// The number of the rule that decides for a package, counted from 1; `None`: no rule matches.
     pub(crate) fn deciding_rule(&self, package: &PackageId) -> Option<usize> {
-        self.rules.deciding(package)
+        self.rules.deciding_rule(package)
     }
 
     /// False when no caller without credentials may read anything.

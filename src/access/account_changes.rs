@@ -24,7 +24,7 @@ impl AccountChanges<'_> {
     /// A name that is taken or malformed; the file system's error.
     pub(crate) fn create(self, new: NewToken) -> Result<TokenOutcome, TokenError> {
         let created = self.0.accounts.create(&new, self.0.clock.now())?;
-        self.0.bump();
+        self.0.advance_generation();
         Ok(created)
     }
 
@@ -35,7 +35,7 @@ impl AccountChanges<'_> {
     /// When the principal has no such code; the file system's error, after which the earlier code holds.
     pub(crate) fn renew_code(self, principal: &Principal) -> Result<Secret, TokenError> {
         let renewed = self.0.accounts.renew_code(&principal.credential, self.0.clock.now());
-        self.0.bump();
+        self.0.advance_generation();
         renewed
     }
 
@@ -51,7 +51,7 @@ impl AccountChanges<'_> {
     /// which the token is refused until the next start.
     pub(crate) fn revoke(self, name: &str) -> Result<(), TokenError> {
         let revoked = self.0.accounts.revoke(name);
-        self.0.bump();
+        self.0.advance_generation();
         revoked
     }
 
@@ -74,7 +74,7 @@ impl AccountChanges<'_> {
     /// When the bucket cannot be used; the file system's error.
     pub(crate) fn follow(self) -> Result<(), TokenError> {
         if self.0.accounts.follow()? == Followed::Changed {
-            self.0.bump();
+            self.0.advance_generation();
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! The tokens and signing keys of this mirror, and how they are kept the same on all mirrors of a bucket.
 //!
-//! With a bucket, what is there counts, and the files in `access/` are a copy that a start without the bucket uses: a change
-//! is written there first, by comparison, and taken over then. A revocation alone does not wait: it holds here at once, and
-//! is remembered until the bucket has it, too.
+//! With a bucket, the accounts in the bucket count, and the files in `access/` are a copy for a start while the bucket cannot
+//! be reached. A change is first written to the bucket by compare-and-swap, then to the files. A revocation is the exception:
+//! it holds on this mirror at once, and is remembered until the bucket has it, too.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,8 +23,8 @@ use crate::{entry::Digest, value::Secret};
 const KEY_SPREAD_TIME: Duration = Duration::from_secs(10);
 /// Longest wait for another change of the accounts.
 const MAX_WAIT_FOR_CHANGE: Duration = Duration::from_secs(20);
-/// The last use of a token is told to the other mirrors at most once in this time, seconds.
-const SHARED_USE_RESOLUTION: i64 = 3600;
+/// The last use of a token is written to the bucket when it is later than the one there by more than this, seconds.
+const SHARED_USE_RESOLUTION_S: i64 = 3600;
 
 /// Why the accounts in the bucket cannot be read or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +43,7 @@ pub(crate) enum SharedAccountsError {
     Busy,
 }
 
-/// What all mirrors of a bucket have in common.
+/// The accounts in the bucket, which all its mirrors share.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AccountsState {
@@ -53,7 +53,7 @@ pub(crate) struct AccountsState {
     keys: Vec<StoredKey>,
 }
 
-/// What takes what is in the bucket, and returns what it must have instead, or `None` where it may stay.
+/// Computes the new accounts from those in the bucket (`None`: there are none yet); `None` where they stay as they are.
 pub(crate) type AccountsUpdate<'a> = dyn FnMut(Option<AccountsState>) -> Result<Option<AccountsState>, TokenError> + 'a;
 
 /// Where the mirrors of a bucket keep their accounts.
@@ -65,8 +65,20 @@ pub(crate) trait SharedAccounts: std::fmt::Debug + Send + Sync {
     /// `Shared`; what `update` returns.
     fn update(&self, update: &mut AccountsUpdate<'_>) -> Result<(), TokenError>;
 
-    /// True when no mirror has seen this nonce before.
-    fn spend(&self, nonce: Digest) -> BoxFuture<'_, Result<bool, SharedAccountsError>>;
+    /// Notes in the bucket that a nonce was used.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked.
+    fn spend(&self, nonce: Digest) -> BoxFuture<'_, Result<NonceUse, SharedAccountsError>>;
+}
+
+/// Whether a nonce was used before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NonceUse {
+    /// No mirror has seen it.
+    First,
+    /// A mirror has seen it.
+    Repeated,
 }
 
 /// The accounts of one mirror.
@@ -89,19 +101,19 @@ impl Accounts {
         self.shared.is_some()
     }
 
-    /// True when this mirror has a copy of the accounts in the bucket, or needs none.
-    pub(super) fn have_copy(&self) -> bool {
+    /// True when this mirror has a copy of the accounts in the bucket, or there is no bucket.
+    pub(super) fn can_do_without_bucket(&self) -> bool {
         self.shared.is_none() || self.tokens.generation() > 0
     }
 
-    /// True when no mirror of the bucket has seen this nonce before.
+    /// Notes that a nonce was used, where other mirrors may see it, too.
     ///
     /// # Errors
     /// When the bucket cannot be asked.
-    pub(super) async fn spend(&self, nonce: Digest) -> Result<bool, SharedAccountsError> {
+    pub(super) async fn spend(&self, nonce: Digest) -> Result<NonceUse, SharedAccountsError> {
         match &self.shared {
             Some(shared) => shared.spend(nonce).await,
-            None => Ok(true),
+            None => Ok(NonceUse::First),
         }
     }
 
@@ -110,7 +122,7 @@ impl Accounts {
     /// # Errors
     /// [`TokenError`]; nothing is changed then.
     pub(super) fn create(&self, new: &NewToken, now: Timestamp) -> Result<TokenOutcome, TokenError> {
-        self.make(|records| token_changes::create(records, new, now))
+        self.make_token(|records| token_changes::create(records, new, now))
     }
 
     /// Replaces the code of a token. Blocks.
@@ -118,12 +130,12 @@ impl Accounts {
     /// # Errors
     /// [`TokenError`]; nothing is changed then.
     pub(super) fn renew_code(&self, id: &str, now: Timestamp) -> Result<Secret, TokenError> {
-        self.make(|records| token_changes::renew_code(records, id, now)).map(|made| made.secret)
+        self.make_token(|records| token_changes::renew_code(records, id, now)).map(|made| made.secret)
     }
 
-    /// Makes one token. `make` is called again where the bucket had something else than was read, unless the token of the last
-    /// call is there: its write may have been done without an answer.
-    fn make(
+    /// Makes one token with `make`, which is called again when another mirror has changed the bucket in between, unless the
+    /// token of the last call is in the bucket: that write was done, and its answer lost.
+    fn make_token(
         &self,
         mut make: impl FnMut(&mut Vec<Arc<TokenRecord>>) -> Result<TokenOutcome, TokenError>,
     ) -> Result<TokenOutcome, TokenError> {
@@ -169,7 +181,7 @@ impl Accounts {
     /// [`TokenError`]; nothing is changed then.
     pub(super) fn rotate(&self, lifetime: SignedDuration, now: Timestamp) -> Result<(), TokenError> {
         self.change(&mut |state| {
-            state.keys = signing_keys::rotated(&state.keys, lifetime, now)?;
+            state.keys = signing_keys::rotate(&state.keys, lifetime, now)?;
             Ok(())
         })
     }
@@ -185,7 +197,7 @@ impl Accounts {
         if self.keys.stored().is_empty() {
             self.change(&mut |state| {
                 if state.keys.is_empty() {
-                    state.keys = signing_keys::rotated(&[], lifetime, now)?;
+                    state.keys = signing_keys::rotate(&[], lifetime, now)?;
                 }
                 Ok(())
             })?;
@@ -193,17 +205,17 @@ impl Accounts {
         Ok(())
     }
 
-    /// Takes over what other mirrors have changed, and tells them what they do not know. Blocks.
+    /// Takes over what other mirrors have changed in the bucket, and writes there what only this mirror has. Blocks.
     ///
     /// # Errors
     /// `Shared`, and the file system's error.
     pub(super) fn follow(&self) -> Result<Followed, TokenError> {
         let Some(shared) = &self.shared else { return Ok(Followed::Unchanged) };
-        let _changing = self.begin()?;
+        let _changing = self.lock_changes()?;
         let before = self.tokens.generation();
         let mut taken = None;
         shared.update(&mut |found| {
-            let Merged { mut state, is_new } = self.merged(found);
+            let Merged { mut state, is_new } = self.merge_with_local(found);
             if is_new {
                 state.generation += 1;
             }
@@ -220,12 +232,12 @@ impl Accounts {
 
     /// Changes the accounts in the bucket, if there is one, and here.
     fn change(&self, change: &mut dyn FnMut(&mut AccountsState) -> Result<(), TokenError>) -> Result<(), TokenError> {
-        let _changing = self.begin()?;
-        let mut state = self.local();
+        let _changing = self.lock_changes()?;
+        let mut state = self.local_state();
         match &self.shared {
             None => change(&mut state)?,
             Some(shared) => shared.update(&mut |found| {
-                state = self.merged(found).state;
+                state = self.merge_with_local(found).state;
                 change(&mut state)?;
                 state.generation += 1;
                 Ok(Some(state.clone()))
@@ -234,25 +246,26 @@ impl Accounts {
         self.take_over(state)
     }
 
-    fn begin(&self) -> Result<parking_lot::MutexGuard<'_, ()>, TokenError> {
+    fn lock_changes(&self) -> Result<parking_lot::MutexGuard<'_, ()>, TokenError> {
         self.changing.try_lock_for(MAX_WAIT_FOR_CHANGE).ok_or(TokenError::Shared(SharedAccountsError::Busy))
     }
 
-    fn local(&self) -> AccountsState {
+    /// The accounts of this mirror's files.
+    fn local_state(&self) -> AccountsState {
         let keys = self.keys.stored();
         AccountsState { generation: self.tokens.generation(), tokens: self.tokens.list(), keys }
     }
 
     fn take_over(&self, state: AccountsState) -> Result<(), TokenError> {
         let wait = if self.shared.is_some() { KEY_SPREAD_TIME } else { Duration::ZERO };
-        // The keys first: the generation of the tokens says that all of it is taken over.
+        // The keys first: the generation is stored with the tokens, and says that keys and tokens are taken over.
         self.keys.take_over(state.keys, wait)?;
         self.tokens.take_over(state.generation, state.tokens)
     }
 
-    /// What the bucket must have, from what it has and what this mirror knows.
-    fn merged(&self, found: Option<AccountsState>) -> Merged {
-        let local = self.local();
+    /// The accounts in the bucket with the revocations, last uses and earlier tokens that only this mirror has.
+    fn merge_with_local(&self, found: Option<AccountsState>) -> Merged {
+        let local = self.local_state();
         let Some(mut state) = found else { return Merged { state: local, is_new: true } };
         if state.generation < local.generation {
             tracing::warn!(
@@ -268,35 +281,35 @@ impl Accounts {
             stays
         });
         if local.generation == 0 {
-            is_new |= join(&mut state, &local);
+            is_new |= add_earlier_accounts(&mut state, &local);
         }
         for token in &local.tokens {
             if let Some(shared) = state.tokens.iter().find(|shared| shared.id == token.id) {
-                is_new |= shared.note_use(token, SHARED_USE_RESOLUTION);
+                is_new |= shared.note_use(token, SHARED_USE_RESOLUTION_S);
             }
         }
         Merged { state, is_new }
     }
 }
 
-/// Whether other mirrors had changed the accounts.
+/// Whether [`Accounts::follow`] has changed the accounts of this mirror.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Followed {
-    /// They had, or this one has told them something.
+    /// The bucket had other accounts, or now has what this mirror has added.
     Changed,
-    /// They had not.
+    /// The bucket had the same, or there is none.
     Unchanged,
 }
 
-/// The accounts of the bucket with what this mirror knows.
+/// The outcome of [`Accounts::merge_with_local`].
 struct Merged {
     state: AccountsState,
-    /// True when the bucket does not have it.
+    /// True when it is not what the bucket has.
     is_new: bool,
 }
 
-/// Adds the tokens and keys that a mirror had before there was a bucket. True when there are any.
-fn join(state: &mut AccountsState, local: &AccountsState) -> bool {
+/// Adds the tokens and keys that this mirror had before it shared a bucket. True when `state` has changed.
+fn add_earlier_accounts(state: &mut AccountsState, local: &AccountsState) -> bool {
     let mut is_new = false;
     for token in &local.tokens {
         if state.tokens.iter().any(|known| known.id == token.id) {
@@ -312,7 +325,7 @@ fn join(state: &mut AccountsState, local: &AccountsState) -> bool {
         state.tokens.push(token.clone());
         is_new = true;
     }
-    let keys = signing_keys::merged(&state.keys, &local.keys);
+    let keys = signing_keys::merge(&state.keys, &local.keys);
     is_new |= keys != state.keys;
     state.keys = keys;
     is_new

@@ -1,4 +1,4 @@
-//! The credential in a signed address: what the principal is looked up by when the address is used. No secret.
+//! The credential in a signed address, by which the principal is found when the address is used. It is no secret.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -15,13 +15,13 @@ const CERTIFICATE_PREFIX: &str = "c.";
 pub(super) enum AddressCredential {
     /// The token with this id.
     Token(String),
-    /// A JWT, which is not kept: what it said.
+    /// The claims of a verified JWT; the JWT itself is not stored.
     Jwt(SignedClaims),
-    /// A certificate, which is not kept: whose it was.
+    /// The subject of a verified certificate; the certificate itself is not stored.
     Certificate(SignedCertificate),
 }
 
-/// What an address says of a JWT. The names are short: they are part of an address.
+/// The claims of a JWT in an address. The names of the fields are short, so that the address is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SignedClaims {
@@ -42,7 +42,7 @@ pub(super) struct SignedClaims {
     pub(super) id: String,
 }
 
-/// What an address says of a client's certificate.
+/// A client's certificate in an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SignedCertificate {

@@ -2,7 +2,7 @@
 //!
 //! The query `srm={form}.{key}.{expiry}.{credential}.{mac}` follows the path. `form` says whether one zip is meant or
 //! every version of a package, as in a list, whose answer has one signature; `expiry` is a second since 1970 in
-//! hexadecimal digits; `credential` is an id or what a JWT said, no secret; `mac` is the HMAC-SHA-256 ([RFC 2104]) of
+//! hexadecimal digits; `credential` is an [`AddressCredential`], no secret; `mac` is the HMAC-SHA-256 ([RFC 2104]) of
 //! all of these and of the percent-decoded path, which names dialect, upstream, package and version. The scheme and host
 //! are not signed: a proxy may change them.
 //!
@@ -20,14 +20,14 @@ use super::{
     Principal, address_credential::AddressCredential, signing_keys::SigningKeys, upload_addresses::UPLOAD_LIFETIME,
 };
 
-/// The name of the query parameter.
-const PARAMETER: &str = "srm=";
-/// Separates the domain of these signatures from any other use of the keys.
-const DOMAIN: &str = "srm-mirror zip address 1";
+/// The query parameter of a signature, with its equals sign.
+const SIGNATURE_PARAMETER: &str = "srm=";
+/// Part of every signed text, so that no signature of another use of the keys is valid here.
+const ZIP_DOMAIN: &str = "srm-mirror zip address 1";
 /// Longest query that is looked at, bytes.
 const MAX_QUERY_BYTES: usize = 2048;
-/// The words of a path before the version of a zip.
-const ZIP_WORDS: [&str; 2] = ["/zipball/", "/flat/"];
+/// What precedes the version in the path of a zip.
+const VERSION_PREFIXES: [&str; 2] = ["/zipball/", "/flat/"];
 
 /// The zips that one signature is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,27 +94,28 @@ impl AddressSigner {
         let end = now.saturating_add(self.lifetime).unwrap_or(Timestamp::MAX);
         let end = principal.expires_at.map_or(end, |expires| expires.min(end)).as_second();
         let claims = format!("{end:x}.{}", principal.address);
-        self.seal(DOMAIN, zips.form(), &claims, zips.path()).unwrap_or_default()
+        self.seal(ZIP_DOMAIN, zips.form(), &claims, zips.path()).unwrap_or_default()
     }
 
-    /// The query that proves that this mirror has said `claims` of `subject`, with a question mark before it; `None` when
-    /// there is no key, or when it would be longer than [`MAX_QUERY_BYTES`]. No two uses of the keys have one `domain`.
+    /// The query that contains `claims` and proves that this mirror has signed them for `subject`, with a question mark before
+    /// it; `None` when there is no key, or when it would be longer than [`MAX_QUERY_BYTES`]. Every use of the keys has a
+    /// `domain` of its own.
     pub(super) fn seal(&self, domain: &str, form: char, claims: &str, subject: &str) -> Option<String> {
         let keys = self.keys.load();
         let key = keys.signing()?;
         let sealed = format!("{form}.{}.{claims}", key.id);
         let mac = hmac::sign(&key.key, &message(domain, &sealed, subject));
-        let query = format!("?{PARAMETER}{sealed}.{}", URL_SAFE_NO_PAD.encode(mac.as_ref()));
+        let query = format!("?{SIGNATURE_PARAMETER}{sealed}.{}", URL_SAFE_NO_PAD.encode(mac.as_ref()));
         // Longer ones would be refused when they are used.
         (query.len() <= MAX_QUERY_BYTES).then_some(query)
     }
 
-    /// True when this mirror has said the claims of `subject`.
+    /// True when this mirror, or another of its bucket, has signed the query's claims for `subject`.
     pub(super) fn has_sealed(&self, domain: &str, query: &SealedQuery<'_>, subject: &str) -> bool {
         let Ok(mac) = URL_SAFE_NO_PAD.decode(query.mac) else { return false };
         let keys = self.keys.load();
         let Some(key) = keys.by_id(query.key) else { return false };
-        // The comparison takes the same time for every wrong code.
+        // The comparison takes the same time for every wrong MAC.
         hmac::verify(&key.key, &message(domain, query.sealed, subject), &mac).is_ok()
     }
 
@@ -136,23 +137,23 @@ impl AddressSigner {
             "p" => &path[..version_start],
             _ => return None,
         };
-        let is_valid = self.has_sealed(DOMAIN, &query, signed) && now.as_second() < end;
+        let is_valid = self.has_sealed(ZIP_DOMAIN, &query, signed) && now.as_second() < end;
         if is_valid { AddressCredential::parse(credential) } else { None }
     }
 }
 
-/// The query of a signed address, `{form}.{key}.{claims}.{mac}`, before its code is looked at.
+/// The query of a signed address, `{form}.{key}.{claims}.{mac}`, before its MAC is verified.
 pub(super) struct SealedQuery<'a> {
     pub(super) form: &'a str,
     key: &'a str,
     pub(super) claims: &'a str,
-    /// All that precedes the code.
+    /// All that precedes the MAC.
     sealed: &'a str,
     mac: &'a str,
 }
 
 impl<'a> SealedQuery<'a> {
-    /// That of an address, if it has one.
+    /// Reads the query of an address; `None` when it has no signature.
     pub(super) fn of(uri: &'a Uri) -> Option<Self> {
         let (sealed, mac) = signature(uri)?.rsplit_once('.')?;
         let (form, rest) = sealed.split_once('.')?;
@@ -168,10 +169,10 @@ pub(crate) fn has_signature(uri: &Uri) -> bool {
 
 /// The signature in the query of an address, if it has one.
 fn signature(uri: &Uri) -> Option<&str> {
-    uri.query()?.strip_prefix(PARAMETER).filter(|claims| claims.len() <= MAX_QUERY_BYTES)
+    uri.query()?.strip_prefix(SIGNATURE_PARAMETER).filter(|claims| claims.len() <= MAX_QUERY_BYTES)
 }
 
-/// What is signed. No part but the last can contain a zero byte.
+/// The text that is signed. No part but the last can contain a zero byte.
 fn message(domain: &str, sealed: &str, subject: &str) -> Vec<u8> {
     [domain, "\0", sealed, "\0", subject].concat().into_bytes()
 }
@@ -182,8 +183,8 @@ fn decoded(path: &str) -> String {
 
 /// Where the version begins in the path of a zip.
 fn version_start(path: &str) -> Option<usize> {
-    let start = |word: &str| path.find(word).map(|at| at + word.len());
-    ZIP_WORDS.into_iter().filter_map(start).min()
+    let start = |prefix: &str| path.find(prefix).map(|at| at + prefix.len());
+    VERSION_PREFIXES.into_iter().filter_map(start).min()
 }
 
 #[cfg(test)]
@@ -215,7 +216,7 @@ mod tests {
     }
 
     fn rotate(signer: &AddressSigner, now: Timestamp) {
-        let keys = signing_keys::rotated(&signer.keys.stored(), signer.key_lifetime(), now).expect("a key");
+        let keys = signing_keys::rotate(&signer.keys.stored(), signer.key_lifetime(), now).expect("a key");
         signer.keys.take_over(keys, Duration::ZERO).expect("written");
     }
 
@@ -253,7 +254,7 @@ mod tests {
             let mut other = query.clone().into_bytes();
             other[at] = if other[at] == b'0' { b'1' } else { b'0' };
             let other = String::from_utf8(other).expect("text");
-            // The last character of the code has bits that stand for nothing.
+            // The last base64 character of the MAC has unused bits.
             let is_same = at == query.len() - 1;
             assert!(credential(Method::GET, zip, &other, 0).is_none() || is_same, "{at}");
         }

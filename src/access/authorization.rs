@@ -10,7 +10,7 @@ use http::{HeaderMap, header};
 use super::InvalidCredential;
 
 /// Longest field that is read, bytes: a JWT with many groups.
-const MAX_FIELD_BYTES: usize = 16 << 10;
+const MAX_AUTHORIZATION_BYTES: usize = 16 << 10;
 
 /// The token of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl<'a> Authorization<'a> {
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let Some(value) = values.next() else { return Ok(None) };
         let text = value.to_str().map_err(|_| InvalidCredential::Malformed)?;
-        if values.next().is_some() || text.len() > MAX_FIELD_BYTES {
+        if values.next().is_some() || text.len() > MAX_AUTHORIZATION_BYTES {
             return Err(InvalidCredential::Malformed);
         }
         let (scheme, rest) = text.trim().split_once(' ').ok_or(InvalidCredential::Malformed)?;

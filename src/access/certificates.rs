@@ -16,17 +16,17 @@ use crate::{
     value::bounded_cache::BoundedCache,
 };
 
-/// Most bytes of the principals of certificates that are remembered, as estimated.
+/// Most bytes of the cached principals of certificates, as estimated.
 const MAX_CERTIFICATE_BYTES: u64 = 4 << 20;
-/// What a remembered principal weighs beside its texts, bytes.
-const CERTIFICATE_OVERHEAD: usize = 512;
+/// Estimated bytes of a cached principal beside its texts.
+const CERTIFICATE_OVERHEAD_BYTES: usize = 512;
 
 /// Whether the server verifies certificates of clients.
 #[derive(Clone, Debug)]
 pub(crate) enum CertificateUse {
-    /// It does: `server.tls.client_ca_file` is set. With those that are revoked at present.
+    /// `server.tls.client_ca_file` is set. Contains the certificates that are revoked at present.
     Verified(Arc<RevokedCertificates>),
-    /// It does not.
+    /// Clients present no certificates.
     Unused,
 }
 
@@ -34,17 +34,17 @@ pub(crate) enum CertificateUse {
 #[derive(Debug)]
 pub(super) struct Certificates {
     certificate_use: CertificateUse,
-    /// By fingerprint, so that a request makes no principal of its own.
+    /// By fingerprint.
     principals: BoundedCache<Digest, Arc<Principal>>,
 }
 
 impl Certificates {
-    /// Remembers no one yet.
+    /// Without cached principals.
     pub(super) fn new(certificate_use: CertificateUse) -> Self {
         Self { certificate_use, principals: BoundedCache::new(MAX_CERTIFICATE_BYTES) }
     }
 
-    /// The principal of a connection's certificate; `None` for one without a subject that names someone.
+    /// The principal of a connection's certificate; `None` for one without a subject.
     ///
     /// # Errors
     /// `CertificateExpired`: it was valid when the connection began.
@@ -84,10 +84,10 @@ impl Certificates {
     }
 }
 
-/// The bytes of memory that a remembered principal takes, estimated.
+/// The bytes of memory that a cached principal takes, estimated.
 fn weight(principal: &Principal) -> u32 {
     let texts = principal.name.len() + principal.credential.len() + principal.address.len();
-    u32::try_from(CERTIFICATE_OVERHEAD + texts).unwrap_or(u32::MAX)
+    u32::try_from(CERTIFICATE_OVERHEAD_BYTES + texts).unwrap_or(u32::MAX)
 }
 
 fn principal(certificate: &SignedCertificate) -> Principal {

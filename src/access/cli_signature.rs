@@ -1,7 +1,8 @@
 //! The signature of the 3.x command line client: `token`, `sign_code`, `nonce` and `timestamp`.
 //!
 //! `token` is the MD5 of the account's code, by which the account is found; `sign_code` is the SHA-256 of code, nonce and
-//! timestamp. Method, path and body are not signed, so a time window and the nonces bound what a copied signature is worth.
+//! timestamp. Method, path and body are not signed: only the time window and the nonces keep a copied signature from being
+//! used.
 
 use std::sync::Arc;
 
@@ -10,11 +11,15 @@ use http::HeaderMap;
 use jiff::{SignedDuration, Timestamp};
 use md5::{Digest as _, Md5};
 
-use super::{InvalidCredential, Principal, nonces::Nonces, tokens::Tokens};
+use super::{
+    InvalidCredential, NonceUse, Principal,
+    nonces::Nonces,
+    tokens::{SigningAccount, Tokens},
+};
 use crate::entry::Digest;
 
-/// How far the client's clock may differ.
-pub(super) const WINDOW: SignedDuration = SignedDuration::from_mins(5);
+/// How far the time of a signature may differ from this mirror's clock.
+pub(super) const SIGNATURE_WINDOW: SignedDuration = SignedDuration::from_mins(5);
 /// Longest nonce that is accepted, bytes. The client's have 15.
 const MAX_NONCE_BYTES: usize = 128;
 
@@ -49,7 +54,7 @@ pub(super) fn verify(
 ) -> Result<Option<CliSignature>, InvalidCredential> {
     let field = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let Some(account) = field("token") else { return Ok(None) };
-    let Some((principal, code)) = tokens.by_account(account, now) else { return Ok(None) };
+    let Some(SigningAccount { principal, code }) = tokens.by_account(account, now) else { return Ok(None) };
     let (Some(signature), Some(nonce), Some(timestamp)) = (field("sign_code"), field("nonce"), field("timestamp"))
     else {
         return Err(InvalidCredential::Signature);
@@ -57,12 +62,12 @@ pub(super) fn verify(
     let expected = sign_code(code.reveal(), nonce, timestamp);
     let is_equal = verify_slices_are_equal(expected.as_bytes(), signature.as_bytes()).is_ok();
     let signed_at = timestamp.parse().ok().and_then(|second| Timestamp::from_second(second).ok());
-    let is_recent = signed_at.is_some_and(|at| now.duration_since(at).abs() <= WINDOW);
+    let is_recent = signed_at.is_some_and(|at| now.duration_since(at).abs() <= SIGNATURE_WINDOW);
     if !is_equal || !is_recent || nonce.is_empty() || nonce.len() > MAX_NONCE_BYTES {
         return Err(InvalidCredential::Signature);
     }
     let nonce = Digest::of(format!("{account}\0{nonce}").as_bytes());
-    if !nonces.is_new(nonce, now) {
+    if nonces.note(nonce, now) == NonceUse::Repeated {
         return Err(InvalidCredential::Signature);
     }
     Ok(Some(CliSignature { principal, nonce }))

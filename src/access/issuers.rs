@@ -1,8 +1,7 @@
 //! OpenID Connect: callers whose tokens another server issues and signs.
 //!
-//! A JWT in the `Authorization` field is checked against the `[[access.issuers]]` table whose issuer it names. What was
-//! verified is remembered until the token ends or the issuer's keys change, so that a repeated request verifies nothing;
-//! only a request whose key is not in memory waits.
+//! A JWT in the `Authorization` field is checked against the `[[access.issuers]]` table whose issuer it names. The outcome is
+//! cached until the token ends or the issuer's keys change. Only a request whose key is not in memory waits.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -25,12 +24,12 @@ mod key_set;
 use issuer_keys::{FetchedKeys, IssuerKeys, KeyRenewal};
 pub(crate) use issuer_keys::{KeySource, KeySourceError, NO_KEYS_RETRY};
 pub(crate) use jwt::UnverifiedJwt;
-use jwt::{JwtIdentity, LEEWAY, has_form};
+use jwt::{JWT_LEEWAY, JwtIdentity, has_jwt_form};
 
-/// Most bytes of what is remembered of verified tokens, as estimated.
-const MAX_REMEMBERED_BYTES: u64 = 16 << 20;
-/// What a remembered token weighs beside its texts, bytes.
-const REMEMBERED_OVERHEAD: usize = 512;
+/// Most bytes of the cache of verified tokens, as estimated.
+const MAX_VERIFIED_JWT_BYTES: u64 = 16 << 20;
+/// Estimated bytes of a cached token beside its texts.
+const VERIFIED_JWT_OVERHEAD_BYTES: usize = 512;
 /// Digits of the id of a JWT in the log: the beginning of its SHA-256.
 const JWT_ID_DIGITS: usize = 16;
 
@@ -41,13 +40,13 @@ pub(crate) enum JwtFault {
     TooLong,
     /// A part of it or a claim has another form, or a claim is missing.
     Malformed,
-    /// No configured issuer is called as it says.
+    /// Its `iss` is the issuer of no `[[access.issuers]]` table.
     Issuer,
     /// It is signed with an algorithm that its issuer is not configured for.
     Algorithm,
     /// Its issuer has no such key.
     UnknownKey,
-    /// The signature does not hold.
+    /// Its signature is wrong.
     Signature,
     /// It is for another audience.
     Audience,
@@ -59,7 +58,7 @@ pub(crate) enum JwtFault {
     Subject,
 }
 
-/// Why credentials that were waited for identify no caller.
+/// Why [`super::Access::verify`] knows no caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum VerificationError {
     /// They are not valid.
@@ -70,7 +69,7 @@ pub(crate) enum VerificationError {
     NoBucket,
 }
 
-/// Who a JWT stands for.
+/// The caller who sent a JWT.
 pub(super) enum JwtCaller {
     /// A principal.
     Known(Arc<Principal>),
@@ -87,20 +86,20 @@ struct Issuer {
 
 /// A token that was verified.
 #[derive(Debug)]
-struct RememberedJwt {
+struct VerifiedJwt {
     principal: Arc<Principal>,
     issuer: usize,
-    /// Of the keys that it was verified with.
-    serial: u64,
+    /// The serial number of the keys that it was verified with.
+    keys_serial: u64,
 }
 
 /// The issuers of one mirror.
 #[derive(Debug)]
 pub(super) struct Issuers {
     issuers: Vec<Issuer>,
-    /// The groups that the rules name; no others are kept.
+    /// The groups that the rules name; a principal is given no others.
     named_groups: HashSet<String>,
-    verified: BoundedCache<Digest, Arc<RememberedJwt>>,
+    verified: BoundedCache<Digest, Arc<VerifiedJwt>>,
     clock: Clock,
 }
 
@@ -118,23 +117,23 @@ impl Issuers {
         let rules = config.rules.iter().flat_map(|rule| [&rule.read, &rule.publish, &rule.delete, &rule.admin]);
         let named_groups = rules.flatten().chain(&config.metrics);
         let named_groups = named_groups.filter_map(|text| text.strip_prefix("group:")).map(str::to_owned).collect();
-        Ok(Self { issuers, named_groups, verified: BoundedCache::new(MAX_REMEMBERED_BYTES), clock })
+        Ok(Self { issuers, named_groups, verified: BoundedCache::new(MAX_VERIFIED_JWT_BYTES), clock })
     }
 
-    /// True for a text that is to be verified as a JWT.
-    pub(super) fn accept(&self, token: &str) -> bool {
-        !self.issuers.is_empty() && !token.starts_with(token_text::PREFIX) && has_form(token)
+    /// True for a token that is to be verified as a JWT of an issuer: there are issuers, and it has the form of a JWT.
+    pub(super) fn is_jwt(&self, token: &str) -> bool {
+        !self.issuers.is_empty() && !token.starts_with(token_text::TOKEN_PREFIX) && has_jwt_form(token)
     }
 
-    /// Who a JWT stands for. Waits for nothing.
+    /// The caller who sent a JWT. Waits for nothing.
     ///
     /// # Errors
     /// Why it is not valid.
     pub(super) fn identify(&self, token: &str) -> Result<JwtCaller, InvalidCredential> {
         let digest = Digest::of(token.as_bytes());
         if let Some(jwt) = self.verified.get(&digest) {
-            // The keys are looked at each time: they may have changed, or be too old.
-            if self.issuers[jwt.issuer].keys.usable().is_some_and(|keys| keys.serial == jwt.serial) {
+            // The keys may have changed since, or be too old.
+            if self.issuers[jwt.issuer].keys.usable().is_some_and(|keys| keys.serial == jwt.keys_serial) {
                 let has_ended = jwt.principal.expires_at.is_some_and(|end| end <= self.clock.now());
                 return if has_ended {
                     Err(JwtFault::Expired.into())
@@ -153,7 +152,7 @@ impl Issuers {
         })
     }
 
-    /// Who a JWT stands for whose key was not in memory: waits for one renewal of its issuer's keys, at most 10 s.
+    /// The principal of a JWT whose key was not in memory. Waits for one renewal of its issuer's keys, at most 10 s.
     ///
     /// # Errors
     /// Why it is not valid; that there are no keys.
@@ -161,7 +160,7 @@ impl Issuers {
         let keys = &self.issuers[jwt.issuer].keys;
         match keys.usable() {
             Some(present) => {
-                // Another request may have had them renewed since this one was identified.
+                // Another request may have caused a renewal since.
                 if let Some(principal) = self.verify_with(&present, &jwt)? {
                     return Ok(principal);
                 }
@@ -172,13 +171,13 @@ impl Issuers {
         let present = keys.usable().ok_or(VerificationError::NoKeys)?;
         match self.verify_with(&present, &jwt)? {
             Some(principal) => Ok(principal),
-            // The key may be one that the issuer has made since.
+            // After a failed renewal, the key may be a new one of the issuer.
             None if keys.has_failed() => Err(VerificationError::NoKeys),
             None => Err(InvalidCredential::from(JwtFault::UnknownKey).into()),
         }
     }
 
-    /// The principal of a valid token, which is remembered; `None` when the keys lack its key.
+    /// The principal of a valid token, which is cached; `None` when the keys lack its key.
     fn verify_with(
         &self,
         keys: &FetchedKeys,
@@ -197,9 +196,9 @@ impl Issuers {
             id: digest.to_string()[..JWT_ID_DIGITS].to_owned(),
         };
         let principal = Arc::new(principal(&claims));
-        let remembered = RememberedJwt { principal: principal.clone(), issuer: jwt.issuer, serial: keys.serial };
-        let weight = u32::try_from(remembered.weight()).unwrap_or(u32::MAX);
-        self.verified.insert_weighed(digest, Arc::new(remembered), weight);
+        let verified = VerifiedJwt { principal: principal.clone(), issuer: jwt.issuer, keys_serial: keys.serial };
+        let weight = u32::try_from(verified.weight()).unwrap_or(u32::MAX);
+        self.verified.insert_weighed(digest, Arc::new(verified), weight);
         Ok(Some(principal))
     }
 
@@ -222,7 +221,7 @@ fn principal(claims: &SignedClaims) -> Principal {
         credential: id.as_str().into(),
         scope: Scope { rights: Right::ALL.to_vec(), packages: Vec::new() },
         // Until then this mirror accepts the token.
-        expires_at: Some(end.saturating_add(LEEWAY).unwrap_or(Timestamp::MAX)),
+        expires_at: Some(end.saturating_add(JWT_LEEWAY).unwrap_or(Timestamp::MAX)),
         key: CredentialKey::of("oidc", &address),
         // Every token of a subject counts as the same client.
         client: CredentialKey::of("oidc", &name).as_u64(),
@@ -231,11 +230,12 @@ fn principal(claims: &SignedClaims) -> Principal {
     }
 }
 
-impl RememberedJwt {
+impl VerifiedJwt {
+    /// The bytes of memory that it takes in the cache, estimated.
     fn weight(&self) -> usize {
         let principal = &self.principal;
         let groups: usize = principal.groups.iter().map(|group| group.len() + size_of::<Arc<str>>()).sum();
-        REMEMBERED_OVERHEAD + principal.name.len() + principal.address.len() + groups
+        VERIFIED_JWT_OVERHEAD_BYTES + principal.name.len() + principal.address.len() + groups
     }
 }
 

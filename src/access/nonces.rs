@@ -1,17 +1,17 @@
-//! The nonces of signed requests: each holds once.
+//! The nonces of signed requests: each may be used once.
 
 use std::collections::{HashSet, VecDeque};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::cli_signature::WINDOW;
+use super::{NonceUse, cli_signature::SIGNATURE_WINDOW};
 use crate::entry::Digest;
 
-/// Most nonces that are remembered, about 20 MB. Beyond, the oldest is forgotten: reading twice changes nothing.
+/// Most nonces that are remembered, about 20 MB. Beyond, the oldest is forgotten.
 const MAX_NONCES: usize = 200_000;
 
-/// The nonces of the window in which a signature holds.
+/// The nonces that were used while their signatures may still be valid.
 #[derive(Debug, Default)]
 pub(super) struct Nonces {
     seen: Mutex<SeenNonces>,
@@ -25,20 +25,20 @@ struct SeenNonces {
 }
 
 impl Nonces {
-    /// True when the nonce of an account is new, and remembers it. `now` is the present time.
-    pub(super) fn is_new(&self, digest: Digest, now: Timestamp) -> bool {
+    /// Remembers the nonce of an account; returns whether it was used before. `now` is the present time.
+    pub(super) fn note(&self, digest: Digest, now: Timestamp) -> NonceUse {
         let mut seen = self.seen.lock();
         while seen.order.front().is_some_and(|(until, _)| *until < now) || seen.order.len() >= MAX_NONCES {
             let Some((_, oldest)) = seen.order.pop_front() else { break };
             seen.known.remove(&oldest);
         }
         if !seen.known.insert(digest) {
-            return false;
+            return NonceUse::Repeated;
         }
-        // A signature holds from a window before its time until one after it.
-        let until = now.saturating_add(WINDOW * 2).unwrap_or(Timestamp::MAX);
+        // A signature is valid from one window before its time until one window after it.
+        let until = now.saturating_add(SIGNATURE_WINDOW * 2).unwrap_or(Timestamp::MAX);
         seen.order.push_back((until, digest));
-        true
+        NonceUse::First
     }
 }
 
@@ -53,8 +53,9 @@ mod tests {
         let start = Timestamp::UNIX_EPOCH;
         let nonces = Nonces::default();
         let digest = |text: &str| Digest::of(text.as_bytes());
-        assert!(nonces.is_new(digest("a"), start) && nonces.is_new(digest("b"), start));
-        assert!(!nonces.is_new(digest("a"), start + SignedDuration::from_secs(600)));
-        assert!(nonces.is_new(digest("a"), start + SignedDuration::from_secs(601)));
+        let note = |text: &str, seconds| nonces.note(digest(text), start + SignedDuration::from_secs(seconds));
+        assert_eq!((note("a", 0), note("b", 0)), (NonceUse::First, NonceUse::First));
+        assert_eq!(note("a", 600), NonceUse::Repeated);
+        assert_eq!(note("a", 601), NonceUse::First);
     }
 }

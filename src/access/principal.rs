@@ -11,12 +11,12 @@ use crate::{
     package::{PackageId, PackagePattern},
 };
 
-/// The sources of principals, as they stand before the colon of a name.
-const SOURCES: [&str; 3] = ["token", "cert", "oidc"];
+/// The kinds of credentials, as they stand before the colon of a principal's name.
+const PRINCIPAL_SOURCES: [&str; 3] = ["token", "cert", "oidc"];
 /// What stands before the colon of a group in a rule.
-const GROUP: &str = "group";
+const GROUP_SOURCE: &str = "group";
 
-/// Someone with valid credentials.
+/// A client with valid credentials: a person or a program.
 #[derive(Debug)]
 pub(crate) struct Principal {
     /// The source and the name, such as `token:ci`, `cert:CN=ci,O=Acme` or `oidc:corp:anna`.
@@ -30,11 +30,11 @@ pub(crate) struct Principal {
     pub(crate) scope: Scope,
     /// When the credential ends; `None`: never.
     pub(crate) expires_at: Option<Timestamp>,
-    /// Tells its credential from every other one.
+    /// Identifies its credential.
     pub(crate) key: CredentialKey,
-    /// Tells it from every other client, whichever of its credentials it uses.
+    /// Identifies the client, and is the same for all its credentials.
     pub(crate) client: u64,
-    /// What a signed address says of its credential, see `AddressCredential`.
+    /// Its credential as the text in a signed address, see `AddressCredential`.
     pub(super) address: Arc<str>,
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    /// True when the credential may be used so.
+    /// True when the credential may be used for this package and right.
     pub(super) fn permits(&self, package: &PackageId, right: Right) -> bool {
         let matches = || self.packages.is_empty() || self.packages.iter().any(|pattern| pattern.matches(package));
         self.rights.contains(&right) && matches()
@@ -96,14 +96,14 @@ impl Caller {
     }
 }
 
-/// What the rules say.
+/// Whether the rules let a caller do something with a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Grant {
-    /// No.
+    /// It may not.
     Refused,
-    /// Yes, as to every client: a private repository is not meant.
+    /// It may, as every client may. Private repositories are excluded.
     Everyone,
-    /// Yes, because a rule names the caller.
+    /// It may, because a rule names the caller.
     Named,
 }
 
@@ -132,8 +132,8 @@ impl FromStr for PrincipalPattern {
             return Ok(Self::Anyone);
         }
         match text.split_once(':') {
-            Some((GROUP, name)) if !name.is_empty() => Ok(Self::Group(name.to_owned())),
-            Some((source, name)) if SOURCES.contains(&source) && !name.is_empty() => {
+            Some((GROUP_SOURCE, name)) if !name.is_empty() => Ok(Self::Group(name.to_owned())),
+            Some((source, name)) if PRINCIPAL_SOURCES.contains(&source) && !name.is_empty() => {
                 Ok(Self::Name(WildMatch::new(text)))
             }
             _ => Err(PrincipalPatternError),

@@ -9,7 +9,7 @@ use super::{
 use crate::admin_api::Right;
 use crate::package::{PackageId, PackagePattern};
 
-/// What stands for clients without credentials in `access.metrics`.
+/// The entry of `access.metrics` for clients without credentials.
 const ANONYMOUS_READER: &str = "anonymous";
 
 /// The rules in order, compiled.
@@ -87,7 +87,7 @@ impl Rules {
     }
 
     /// True when some rule gives a right to the caller, and its credential may use that right.
-    pub(super) fn give_anywhere(&self, caller: &Caller, right: Right) -> bool {
+    pub(super) fn give_for_some_package(&self, caller: &Caller, right: Right) -> bool {
         let Caller::Principal(principal) = caller else { return matches!(caller, Caller::Operator) };
         let is_named =
             |rule: &Rule| rule.principals[right as usize].iter().any(|pattern| self.matches(pattern, principal));
@@ -95,7 +95,7 @@ impl Rules {
     }
 
     /// The number of the rule that decides for a package, counted from 1; `None`: no rule matches.
-    pub(super) fn deciding(&self, package: &PackageId) -> Option<usize> {
+    pub(super) fn deciding_rule(&self, package: &PackageId) -> Option<usize> {
         let matches = |rule: &Rule| rule.packages.iter().any(|pattern| pattern.matches(package));
         self.rules.iter().position(matches).map(|index| index + 1)
     }

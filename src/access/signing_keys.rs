@@ -21,9 +21,9 @@ use super::{
 /// The file in `access/`.
 const SIGNING_KEYS_FILE: &str = "signing-keys.json";
 /// Bytes of a key.
-const KEY_BYTES: usize = 32;
-/// Most keys that still verify, the newest first.
-const MAX_KEYS: usize = 8;
+const SIGNING_KEY_BYTES: usize = 32;
+/// Most keys that are stored.
+const MAX_SIGNING_KEYS: usize = 8;
 
 /// A key as it is stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,10 +90,10 @@ impl SigningKeys {
         self.ring.load().stored.clone()
     }
 
-    /// Writes these keys and uses them; a new newest one signs after `wait`, when the other mirrors know it. Blocks.
+    /// Writes these keys and uses them. The newest one signs after `wait`, when the other mirrors have it, too. Blocks.
     ///
     /// # Errors
-    /// When a key is none, or the file cannot be written.
+    /// When a key is malformed, or the file cannot be written.
     pub(super) fn take_over(&self, keys: Vec<StoredKey>, wait: Duration) -> io::Result<()> {
         if self.ring.load().stored == keys {
             return Ok(());
@@ -108,14 +108,14 @@ impl SigningKeys {
 impl KeyRing {
     fn build(stored: Vec<StoredKey>, wait: Duration) -> Option<Self> {
         let key = |stored: &StoredKey| {
-            let bytes = URL_SAFE_NO_PAD.decode(&stored.key).ok().filter(|bytes| bytes.len() == KEY_BYTES)?;
+            let bytes = URL_SAFE_NO_PAD.decode(&stored.key).ok().filter(|bytes| bytes.len() == SIGNING_KEY_BYTES)?;
             Some(SigningKey { id: stored.id.clone(), key: hmac::Key::new(hmac::HMAC_SHA256, &bytes) })
         };
         let newest_signs_from = Instant::now() + wait;
         Some(Self { keys: stored.iter().map(key).collect::<Option<_>>()?, stored, newest_signs_from })
     }
 
-    /// The key that signs.
+    /// The key that signs at present.
     pub(super) fn signing(&self) -> Option<&SigningKey> {
         let is_known_to_all = Instant::now() >= self.newest_signs_from;
         self.keys.get(1).filter(|_| !is_known_to_all).or(self.keys.first())
@@ -127,21 +127,21 @@ impl KeyRing {
     }
 }
 
-/// The keys with a new one before them. The earlier ones stay as long as an address that they signed may hold: `lifetime`
-/// after they signed last.
+/// Makes a new key, and returns it and the earlier ones. Of these, those are left out whose addresses have all expired:
+/// `lifetime` after they signed last.
 ///
 /// # Errors
 /// [`NoRandom`].
-pub(super) fn rotated(
+pub(super) fn rotate(
     earlier: &[StoredKey],
     lifetime: SignedDuration,
     now: Timestamp,
 ) -> Result<Vec<StoredKey>, NoRandom> {
-    let key = URL_SAFE_NO_PAD.encode(token_text::random_bytes::<KEY_BYTES>()?);
+    let key = URL_SAFE_NO_PAD.encode(token_text::random_bytes::<SIGNING_KEY_BYTES>()?);
     let mut keys = vec![StoredKey { id: token_text::random_text(4)?, key, created_at: now }];
-    // A key signs until the next one is made; what it signed last holds for one lifetime more.
+    // A key signs until the next one is made; its last address is valid for one lifetime more.
     let mut replaced_at = now;
-    for key in earlier.iter().take(MAX_KEYS - 1) {
+    for key in earlier.iter().take(MAX_SIGNING_KEYS - 1) {
         if now.duration_since(replaced_at) <= lifetime {
             keys.push(key.clone());
         }
@@ -151,10 +151,10 @@ pub(super) fn rotated(
 }
 
 /// The keys of two lists, the newest first.
-pub(super) fn merged(one: &[StoredKey], other: &[StoredKey]) -> Vec<StoredKey> {
+pub(super) fn merge(one: &[StoredKey], other: &[StoredKey]) -> Vec<StoredKey> {
     let mut keys = one.to_vec();
     keys.extend(other.iter().filter(|key| one.iter().all(|known| known.id != key.id)).cloned());
     keys.sort_by_key(|key| std::cmp::Reverse(key.created_at));
-    keys.truncate(MAX_KEYS);
+    keys.truncate(MAX_SIGNING_KEYS);
     keys
 }

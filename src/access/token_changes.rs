@@ -1,4 +1,4 @@
-//! Changes of the tokens, before they are in force: each works on the list of records.
+//! Changes of a list of tokens, before the list is stored and used.
 
 use std::sync::{Arc, atomic::AtomicI64};
 
@@ -11,7 +11,7 @@ use super::{
 use crate::{admin_api::Right, entry::Digest, value::Secret};
 
 /// Characters of the id that stands in signed addresses and in the log.
-const ID_CHARS: usize = 12;
+const TOKEN_ID_CHARS: usize = 12;
 
 /// What a new token is to be.
 #[derive(Clone, Debug)]
@@ -68,7 +68,8 @@ pub(super) fn create(
     Ok(TokenOutcome { secret: Secret::new(&secret), record })
 }
 
-/// Replaces the code of the token with this id, which gets another id: what the earlier code has signed ends with it.
+/// Replaces the code of the token with this id. The token gets another id, so that addresses signed for the earlier one are
+/// no longer valid.
 ///
 /// # Errors
 /// `NoCode`, `Random`; nothing is changed then.
@@ -104,7 +105,7 @@ fn record(new: NewToken, secret: &str, now: Timestamp) -> Result<Arc<TokenRecord
     let NewToken { name, scopes, packages, expires_at, signs } = new;
     Ok(Arc::new(TokenRecord {
         name,
-        id: token_text::random_text(ID_CHARS)?,
+        id: token_text::random_text(TOKEN_ID_CHARS)?,
         sha256: Digest::of(secret.as_bytes()),
         scopes,
         packages,

@@ -12,7 +12,7 @@ const PRIVATE_FILE_MODE: u32 = 0o600;
 /// Mode of the folder.
 const PRIVATE_DIR_MODE: u32 = 0o700;
 /// Largest file that is read, bytes: more than 100,000 tokens.
-const MAX_FILE_BYTES: u64 = 64 << 20;
+const MAX_ACCESS_FILE_BYTES: u64 = 64 << 20;
 
 /// Reads a file; the default value when there is none.
 ///
@@ -20,7 +20,7 @@ const MAX_FILE_BYTES: u64 = 64 << 20;
 /// The file system's error, or content of another form. The content is not repeated: it may be a secret.
 pub(super) fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T, OpenAccessError> {
     let invalid = |reason| OpenAccessError::Invalid { path: path.to_owned(), reason };
-    read_json(path, MAX_FILE_BYTES).map_err(|error| match error {
+    read_json(path, MAX_ACCESS_FILE_BYTES).map_err(|error| match error {
         JsonFileError::Io(source) => OpenAccessError::Io { path: path.to_owned(), source },
         JsonFileError::TooLarge(_) => invalid("it is larger than 64 MiB"),
         JsonFileError::Invalid => invalid("it is not the JSON that this program writes"),

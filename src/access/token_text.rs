@@ -1,4 +1,4 @@
-//! The text of a token: a prefix that scanners of source code find, 178 random bits, and a checksum.
+//! The text of a token: a prefix by which secret scanners recognise it, 178 random bits, and a checksum.
 //!
 //! `srmt_` is followed by 30 characters of `0-9A-Za-z` and by the CRC-32 of what precedes it in 6 such characters. The
 //! checksum tells a mistyped token from one that was revoked, without a look-up.
@@ -6,12 +6,13 @@
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 
 /// What every token begins with.
-pub(super) const PREFIX: &str = "srmt_";
+pub(super) const TOKEN_PREFIX: &str = "srmt_";
 /// Random characters of a token.
-const RANDOM_CHARS: usize = 30;
+const RANDOM_TOKEN_CHARS: usize = 30;
 /// Characters of the checksum.
 const CHECKSUM_CHARS: usize = 6;
-const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// The characters of tokens and ids, by their value as a digit of the checksum.
+const BASE62_DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// The system has no random numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,16 +29,16 @@ pub(super) fn random_bytes<const LEN: usize>() -> Result<[u8; LEN], NoRandom> {
     Ok(bytes)
 }
 
-/// `count` random characters of the alphabet, each as likely as any other.
+/// `count` random letters and digits, each as likely as any other.
 ///
 /// # Errors
 /// [`NoRandom`].
 pub(super) fn random_text(count: usize) -> Result<String, NoRandom> {
     let mut text = String::with_capacity(count);
     while text.len() < count {
-        // The 6 lowest bits of a byte; the two values beyond the alphabet are drawn again.
+        // Of the 64 values of 6 bits, the two without a character are drawn again.
         let drawn = random_bytes::<64>()?.map(|byte| usize::from(byte & 63));
-        let chars = drawn.into_iter().filter_map(|index| ALPHABET.get(index)).map(|byte| char::from(*byte));
+        let chars = drawn.into_iter().filter_map(|index| BASE62_DIGITS.get(index)).map(|byte| char::from(*byte));
         text.extend(chars.take(count - text.len()));
     }
     Ok(text)
@@ -48,15 +49,15 @@ pub(super) fn random_text(count: usize) -> Result<String, NoRandom> {
 /// # Errors
 /// [`NoRandom`].
 pub(super) fn generate() -> Result<String, NoRandom> {
-    let text = format!("{PREFIX}{}", random_text(RANDOM_CHARS)?);
+    let text = format!("{TOKEN_PREFIX}{}", random_text(RANDOM_TOKEN_CHARS)?);
     let checksum = checksum(&text);
     Ok(text + &String::from_utf8_lossy(&checksum))
 }
 
 /// True for a text that could have been generated: prefix, length and checksum fit.
 pub(super) fn is_well_formed(text: &str) -> bool {
-    let len = PREFIX.len() + RANDOM_CHARS + CHECKSUM_CHARS;
-    if text.len() != len || !text.is_ascii() || !text.starts_with(PREFIX) {
+    let len = TOKEN_PREFIX.len() + RANDOM_TOKEN_CHARS + CHECKSUM_CHARS;
+    if text.len() != len || !text.is_ascii() || !text.starts_with(TOKEN_PREFIX) {
         return false;
     }
     let (body, end) = text.split_at(len - CHECKSUM_CHARS);
@@ -67,7 +68,7 @@ fn checksum(text: &str) -> [u8; CHECKSUM_CHARS] {
     let mut rest = crc32fast::hash(text.as_bytes());
     let mut digits = [b'0'; CHECKSUM_CHARS];
     for digit in digits.iter_mut().rev() {
-        *digit = ALPHABET[(rest % 62) as usize];
+        *digit = BASE62_DIGITS[(rest % 62) as usize];
         rest /= 62;
     }
     digits

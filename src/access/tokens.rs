@@ -1,6 +1,6 @@
 //! The tokens of this mirror: created, listed, revoked, and found by their secret.
 //!
-//! A token is stored as its SHA-256. Only the code of the command line client's signature is kept in clear, since the
+//! A token is stored as its SHA-256. Only the code of the command line client's signature is stored in clear, since the
 //! server must compute the signature from it; the file has mode 0600.
 
 use std::{
@@ -39,15 +39,15 @@ const TOKENS_FILE: &str = "tokens.json";
 pub(super) const MAX_TOKENS: usize = 10_000;
 /// Longest name, bytes.
 pub(super) const MAX_TOKEN_NAME_BYTES: usize = 64;
-/// The last use of a token is noted at most once in this time, seconds: a request writes no shared memory then.
-const USE_RESOLUTION: i64 = 60;
+/// The last use of a token is noted at most once in this time, seconds, so that most requests write no shared memory.
+const USE_RESOLUTION_S: i64 = 60;
 
 /// A token without its secret.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct TokenRecord {
     /// Its name, which its principal has after `token:`.
     pub(crate) name: String,
-    /// Names it in signed addresses and in the log. No secret.
+    /// Identifies it in signed addresses and in the log. No secret.
     pub(crate) id: String,
     pub(super) sha256: Digest,
     /// The rights that it may use.
@@ -74,9 +74,10 @@ impl TokenRecord {
         (second > 0).then(|| Timestamp::from_second(second).ok()).flatten()
     }
 
-    /// Takes over a later use of the same token. True when it is later by more than `resolution` seconds.
-    pub(super) fn note_use(&self, of: &Self, resolution: i64) -> bool {
-        let later = of.last_used.load(Ordering::Relaxed);
+    /// Takes over the last use of another record of the same token, if it is later. True when it is later by more than
+    /// `resolution` seconds.
+    pub(super) fn note_use(&self, other: &Self, resolution: i64) -> bool {
+        let later = other.last_used.load(Ordering::Relaxed);
         let known = self.last_used.fetch_max(later, Ordering::Relaxed);
         later - known > resolution
     }
@@ -129,11 +130,11 @@ pub(crate) enum TokenError {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StoredTokens {
-    /// The generation of the accounts in the bucket that these are; 0: of no bucket.
+    /// The generation of the accounts in the bucket when these tokens were read from it; 0: never.
     #[serde(default, skip_serializing_if = "is_zero")]
     generation: u64,
     tokens: Vec<Arc<TokenRecord>>,
-    /// What was revoked here, and perhaps not in the bucket yet.
+    /// The tokens that were revoked here, and perhaps not in the bucket yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     revoked: Vec<RevokedToken>,
 }
@@ -147,21 +148,21 @@ pub(super) struct RevokedToken {
     pub(super) id: String,
 }
 
-/// What the file has beside the tokens.
+/// The content of the file beside the tokens.
 #[derive(Clone, Debug, Default)]
 struct TokenFileState {
     generation: u64,
     revoked: Vec<RevokedToken>,
 }
 
-/// A token with what its principal is.
+/// A token with its principal.
 #[derive(Debug)]
 struct Account {
     record: Arc<TokenRecord>,
     principal: Arc<Principal>,
 }
 
-/// The tokens by everything that finds them.
+/// The tokens, and their indices by secret, id and account.
 #[derive(Debug, Default)]
 struct TokenTable {
     accounts: Vec<Account>,
@@ -169,6 +170,13 @@ struct TokenTable {
     by_id: HashMap<String, usize>,
     /// By the MD5 of the code.
     by_account: HashMap<String, usize>,
+}
+
+/// An account of the command line client.
+pub(super) struct SigningAccount {
+    pub(super) principal: Arc<Principal>,
+    /// The code that it signs with.
+    pub(super) code: Secret,
 }
 
 /// The tokens of this mirror.
@@ -213,31 +221,31 @@ impl Tokens {
         let table = self.table.load();
         // A digest is looked up, so how long that takes says nothing about the stored secrets.
         let found = table.by_secret.get(&Digest::of(secret.as_bytes())).ok_or(InvalidCredential::UnknownToken)?;
-        self.used(&table.accounts[*found], now).ok_or(InvalidCredential::Expired)
+        self.note_use(&table.accounts[*found], now).ok_or(InvalidCredential::Expired)
     }
 
     /// The principal of the token with this id, if it is valid now.
     pub(super) fn by_id(&self, id: &str, now: Timestamp) -> Option<Arc<Principal>> {
         let table = self.table.load();
         let found = table.by_id.get(id)?;
-        self.used(&table.accounts[*found], now)
+        self.note_use(&table.accounts[*found], now)
     }
 
-    /// The principal and the code of the command line client's account, if it is valid now.
-    pub(super) fn by_account(&self, account: &str, now: Timestamp) -> Option<(Arc<Principal>, Secret)> {
+    /// The account of the command line client, by the MD5 of its code, if it is valid now.
+    pub(super) fn by_account(&self, account: &str, now: Timestamp) -> Option<SigningAccount> {
         let table = self.table.load();
         let found = &table.accounts[*table.by_account.get(account)?];
         let code = found.record.code.as_deref().map(Secret::new)?;
-        Some((self.used(found, now)?, code))
+        Some(SigningAccount { principal: self.note_use(found, now)?, code })
     }
 
-    /// The principal; `None` when the token has expired. Notes the use.
-    fn used(&self, account: &Account, now: Timestamp) -> Option<Arc<Principal>> {
+    /// Notes the use of a token, and returns its principal; `None` when it has expired.
+    fn note_use(&self, account: &Account, now: Timestamp) -> Option<Arc<Principal>> {
         if account.record.expires_at.is_some_and(|end| end <= now) {
             return None;
         }
         let second = now.as_second();
-        if second - account.record.last_used.load(Ordering::Relaxed) >= USE_RESOLUTION {
+        if second - account.record.last_used.load(Ordering::Relaxed) >= USE_RESOLUTION_S {
             account.record.last_used.store(second, Ordering::Relaxed);
             self.uses_changed.store(true, Ordering::Relaxed);
         }
@@ -252,15 +260,16 @@ impl Tokens {
         records
     }
 
-    /// Takes over these tokens, less those that were revoked here, and writes them. In force before they are durable: a
-    /// revocation does not wait for the disk. `generation` is that of the accounts in the bucket, 0 without one. Blocks.
+    /// Uses these tokens from now on, less those that were revoked here, and writes them. They are used before they are
+    /// durable, so that a revocation does not wait for the disk. `generation` is that of the accounts in the bucket, 0 without
+    /// one. Blocks.
     ///
     /// # Errors
     /// A pattern that cannot be used, after which nothing has changed; the file system's error, after which the tokens hold
     /// until the next start.
     pub(super) fn take_over(&self, generation: u64, mut tokens: Vec<Arc<TokenRecord>>) -> Result<(), TokenError> {
         let mut file = self.file.lock();
-        // What no mirror has any more is revoked everywhere.
+        // A token that the bucket no longer has is revoked everywhere.
         file.revoked.retain(|revoked| tokens.iter().any(|token| token.id == revoked.id));
         tokens.retain(|token| !file.revoked.iter().any(|revoked| revoked.id == token.id));
         self.table.store(Arc::new(TokenTable::build(&tokens)?));
@@ -293,7 +302,7 @@ impl Tokens {
         self.file.lock().generation
     }
 
-    /// What was revoked here, and perhaps not in the bucket yet.
+    /// The tokens that were revoked here, and perhaps not in the bucket yet.
     pub(super) fn revoked(&self) -> Vec<RevokedToken> {
         self.file.lock().revoked.clone()
     }
@@ -308,8 +317,10 @@ impl Tokens {
     }
 }
 
+/// Parses a pattern of packages.
+///
 /// # Errors
-/// A pattern of packages that cannot be used.
+/// A pattern that cannot be used.
 pub(super) fn parse_pattern(pattern: &str) -> Result<PackagePattern, TokenError> {
     pattern.parse().map_err(|error| TokenError::Packages(pattern.to_owned(), error))
 }

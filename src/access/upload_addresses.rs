@@ -1,7 +1,7 @@
 //! Addresses that a version is uploaded to, once: the command line client sends no credentials with the zip.
 //!
 //! The query has the form of a signed address of a zip ([`super::addresses`]), with other claims:
-//! `u.{key}.{expiry}.{limit}.{reservation}.{credential}.{mac}`. The code is of these and of the package and the version.
+//! `u.{key}.{expiry}.{limit}.{reservation}.{credential}.{mac}`. The MAC is of these and of the package and the version.
 //! The credential is looked up when the address is used, and what its principal may do is evaluated then.
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::{
 
 /// How long an upload address holds, and the reservation that it belongs to.
 pub(crate) const UPLOAD_LIFETIME: SignedDuration = SignedDuration::from_mins(10);
-/// Separates the domain of these signatures from any other use of the keys.
+/// Part of every signed text, so that no signature of another use of the keys is valid here.
 const UPLOAD_DOMAIN: &str = "srm-mirror upload address 1";
 /// The form of these addresses.
 const UPLOAD_FORM: char = 'u';
@@ -36,12 +36,12 @@ pub(crate) struct UploadClaims {
     pub(crate) expires_at: Timestamp,
 }
 
-/// An address whose code holds.
+/// An address that was made by this mirror, or another of its bucket.
 #[derive(Debug)]
 pub(crate) struct UploadAddress {
-    /// What it says. It may have expired.
+    /// What may be uploaded. It may have expired.
     pub(crate) claims: UploadClaims,
-    /// The principal that it was made for, by its credential of now; `None` when that is revoked or has ended.
+    /// The principal that it was made for; `None` when its credential was revoked or has ended since.
     pub(crate) principal: Option<Arc<Principal>>,
 }
 
@@ -59,7 +59,7 @@ impl Access {
 impl UploadAddresses<'_> {
     /// True when a caller may publish some package; [`Access::grant`] says which.
     pub(crate) fn are_for(self, caller: &Caller) -> bool {
-        !self.0.enabled || self.0.rules.give_anywhere(caller, Right::Publish)
+        !self.0.enabled || self.0.rules.give_for_some_package(caller, Right::Publish)
     }
 
     /// A new id for a reservation: letters and digits.
@@ -106,7 +106,7 @@ impl UploadAddresses<'_> {
     }
 }
 
-/// What the code is about. Neither part has a slash.
+/// The version that an address is signed for. Neither part has a slash.
 fn subject(package: &str, version: &str) -> String {
     format!("{package}/{version}")
 }

@@ -9,7 +9,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{RunningService, spawn_background};
 use crate::{
-    access::{AccountsState, AccountsUpdate, SharedAccounts, SharedAccountsError, TokenError},
+    access::{AccountsState, AccountsUpdate, NonceUse, SharedAccounts, SharedAccountsError, TokenError},
     cache::{BucketTier, Cache},
     entry::Digest,
     shared::{BucketError, ChangeListener, Config, Occurrence, SealedText, SealingKey, SharedState, StateWrite},
@@ -17,9 +17,9 @@ use crate::{
 
 /// The kind of the state that holds the accounts.
 const ACCOUNTS_STATE: &str = "accounts";
-/// How often the accounts are read, changed and written.
+/// How many times the accounts are read, changed and written before the change is given up.
 const ACCOUNTS_ATTEMPTS: usize = 8;
-/// Longest time for all of it.
+/// Longest time for all attempts together, or for one nonce.
 const ACCOUNTS_TIMEOUT: Duration = Duration::from_secs(15);
 /// The accounts are read after this part of `shared.max_age`, percent: a token that another mirror has revoked is refused within
 /// that age, the request's time included.
@@ -51,7 +51,8 @@ impl BucketAccounts {
         self.bucket.bucket().read_state(ACCOUNTS_STATE).await.map_err(|error| unavailable(&error))
     }
 
-    async fn exchange(&self, update: &mut AccountsUpdate<'_>) -> Result<(), TokenError> {
+    /// Reads the accounts, and writes what `update` returns instead; again from the beginning where another mirror was first.
+    async fn read_and_replace(&self, update: &mut AccountsUpdate<'_>) -> Result<(), TokenError> {
         let key = self.key.as_ref().ok_or(TokenError::Shared(SharedAccountsError::NoSecret))?;
         // What was sent by a write whose outcome is not known.
         let mut sent: Option<Vec<u8>> = None;
@@ -82,16 +83,17 @@ impl BucketAccounts {
 
 impl SharedAccounts for BucketAccounts {
     fn update(&self, update: &mut AccountsUpdate<'_>) -> Result<(), TokenError> {
-        let exchange = async { timeout(ACCOUNTS_TIMEOUT, self.exchange(update)).await };
+        let exchange = async { timeout(ACCOUNTS_TIMEOUT, self.read_and_replace(update)).await };
         let exchanged = self.runtime.block_on(self.end.run_until_cancelled(exchange));
         exchanged.and_then(Result::ok).unwrap_or(Err(TokenError::Shared(SharedAccountsError::Unavailable)))
     }
 
-    fn spend(&self, nonce: Digest) -> BoxFuture<'_, Result<bool, SharedAccountsError>> {
+    fn spend(&self, nonce: Digest) -> BoxFuture<'_, Result<NonceUse, SharedAccountsError>> {
         Box::pin(async move {
             let spent = timeout(ACCOUNTS_TIMEOUT, self.bucket.bucket().spend_nonce(&nonce)).await;
             match spent.unwrap_or(Err(BucketError::TimedOut)) {
-                Ok(occurrence) => Ok(occurrence == Occurrence::First),
+                Ok(Occurrence::First) => Ok(NonceUse::First),
+                Ok(Occurrence::Repeated) => Ok(NonceUse::Repeated),
                 Err(error) => {
                     tracing::debug!(%error, "the bucket cannot say whether a nonce was used");
                     Err(SharedAccountsError::Unavailable)
@@ -119,7 +121,7 @@ pub(super) fn spawn_account_sharing(
     spawn_background(tasks, background, share_accounts(running, listener));
 }
 
-/// Never returns.
+/// Takes over the changes of other mirrors again and again. Never returns.
 async fn share_accounts(running: Arc<ArcSwap<RunningService>>, mut listener: ChangeListener) {
     let mut is_other_secret = false;
     loop {

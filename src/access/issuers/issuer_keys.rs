@@ -27,8 +27,8 @@ use crate::{
     clock::Clock,
 };
 
-/// Age from which keys are fetched again beside a request.
-const RENEWAL_AGE: Duration = Duration::from_secs(3600);
+/// Age from which keys are fetched again, while requests go on with them.
+const KEYS_RENEWAL_AGE: Duration = Duration::from_secs(3600);
 /// Age from which keys are not used.
 const MAX_KEYS_AGE: Duration = Duration::from_secs(24 * 3600);
 /// Shortest time between two renewals for keys that are not in the set, and between those beside requests.
@@ -93,7 +93,7 @@ pub(super) enum KeyRenewal {
     NoKeys,
 }
 
-/// What is used of a discovery document.
+/// The fields of a discovery document that are read.
 #[derive(Deserialize)]
 struct ProviderMetadata {
     issuer: String,
@@ -105,7 +105,7 @@ struct ProviderMetadata {
 pub(super) struct FetchedKeys {
     /// The keys.
     pub(super) set: Arc<KeySet>,
-    /// Another one for every other set.
+    /// Every fetched set that differs from the one before it has a new number.
     pub(super) serial: u64,
     /// When they were last confirmed, by [`Clock::uptime`].
     confirmed_at: Duration,
@@ -135,7 +135,7 @@ pub(super) struct IssuerKeys {
 }
 
 impl IssuerKeys {
-    /// No keys yet: the first token has them fetched.
+    /// Without keys: they are fetched for the first token.
     pub(super) fn new(policy: &IssuerPolicy, source: Arc<dyn KeySource>, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             name: policy.name.clone(),
@@ -154,16 +154,16 @@ impl IssuerKeys {
     pub(super) fn usable(self: &Arc<Self>) -> Option<Arc<FetchedKeys>> {
         let current = self.current.load_full()?;
         let age = self.clock.uptime().saturating_sub(current.confirmed_at);
-        if age >= RENEWAL_AGE {
-            self.begin(KeyRenewal::Age);
+        if age >= KEYS_RENEWAL_AGE {
+            self.begin_renewal(KeyRenewal::Age);
         }
         (age < MAX_KEYS_AGE).then_some(current)
     }
 
     /// Waits for a renewal, if one is due or under way, but not for long.
     pub(super) async fn renew(self: &Arc<Self>, why: KeyRenewal) {
-        if let Some(mut ended) = self.begin(why) {
-            // After the wait the caller looks at the present keys, whatever became of the renewal.
+        if let Some(mut ended) = self.begin_renewal(why) {
+            // The caller looks at the present keys next, so the outcome of the wait does not matter.
             let _ = tokio::time::timeout(MAX_RENEWAL_WAIT, ended.changed()).await;
         }
     }
@@ -174,7 +174,7 @@ impl IssuerKeys {
     }
 
     /// Begins a renewal, or joins the one under way; `None` when it is too early for one.
-    fn begin(self: &Arc<Self>, why: KeyRenewal) -> Option<watch::Receiver<u64>> {
+    fn begin_renewal(self: &Arc<Self>, why: KeyRenewal) -> Option<watch::Receiver<u64>> {
         let mut attempts = self.attempts.lock();
         // Subscribed under the lock: the end of a renewal takes it first.
         let ended = self.ended.subscribe();
@@ -199,7 +199,7 @@ impl IssuerKeys {
         let running = RunningRenewal(self.clone());
         self.source.spawn(Box::pin(async move {
             let fetched = running.0.fetch().await;
-            running.0.settle(fetched);
+            running.0.store(fetched);
         }));
         Some(ended)
     }
@@ -221,7 +221,8 @@ impl IssuerKeys {
         KeySet::parse(&text).ok_or(RenewalFailure::KeySet)
     }
 
-    fn settle(&self, fetched: Result<KeySet, RenewalFailure>) {
+    /// Stores the outcome of a renewal, and logs a failure or a change.
+    fn store(&self, fetched: Result<KeySet, RenewalFailure>) {
         let confirmed_at = self.clock.uptime();
         let last = self.current.load_full();
         self.attempts.lock().has_failed = fetched.is_err();

@@ -21,20 +21,20 @@ const MAX_JWT_BYTES: usize = 8 << 10;
 const MAX_SUBJECT_BYTES: usize = 255;
 /// Latest second since 1970 that a claim may name; beyond the year 5000.
 const MAX_CLAIM_SECOND: f64 = 1e11;
-/// How far the issuer's clock may differ.
-pub(super) const LEEWAY: SignedDuration = SignedDuration::from_secs(60);
+/// How far the issuer's clock may differ from this mirror's.
+pub(super) const JWT_LEEWAY: SignedDuration = SignedDuration::from_secs(60);
 
-/// A token whose issuer is configured. Nothing of it is verified.
+/// A token whose issuer is configured, and whose signature and claims are not verified.
 #[derive(Debug)]
 pub(crate) struct UnverifiedJwt {
     pub(super) text: Secret,
-    /// The place of its issuer among the configured ones.
+    /// The index of its issuer among the configured ones.
     pub(super) issuer: usize,
     pub(super) algorithm: Algorithm,
     pub(super) key_id: Option<String>,
 }
 
-/// What is read of the header.
+/// The fields of the header that are read.
 #[derive(Deserialize)]
 struct JoseHeader {
     alg: String,
@@ -48,7 +48,7 @@ struct IssuerClaim {
     iss: String,
 }
 
-/// What is read of a token with a valid signature.
+/// The claims that are read of a token with a valid signature.
 #[derive(Debug, Deserialize)]
 struct JwtClaims {
     iss: String,
@@ -71,13 +71,13 @@ enum AudienceClaim {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct JwtIdentity {
     pub(super) subject: String,
-    /// As the token has them.
+    /// All that the token names, without the name of the issuer.
     pub(super) groups: Vec<String>,
     pub(super) expires_at: Timestamp,
 }
 
 /// True for a text that has the form of a signed JWT.
-pub(super) fn has_form(text: &str) -> bool {
+pub(super) fn has_jwt_form(text: &str) -> bool {
     let is_part = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     // The signature of `alg: none` is empty.
     text.matches('.').count() == 2 && text.starts_with("ey") && text.split('.').all(is_part)
@@ -134,12 +134,12 @@ impl UnverifiedJwt {
             return Err(JwtFault::Audience);
         }
         let expires_at = timestamp(claims.exp).ok_or(JwtFault::Malformed)?;
-        if now >= expires_at.saturating_add(LEEWAY).unwrap_or(Timestamp::MAX) {
+        if now >= expires_at.saturating_add(JWT_LEEWAY).unwrap_or(Timestamp::MAX) {
             return Err(JwtFault::Expired);
         }
         if let Some(nbf) = claims.nbf {
             let begins_at = timestamp(nbf).ok_or(JwtFault::Malformed)?;
-            if now < begins_at.saturating_sub(LEEWAY).unwrap_or(Timestamp::MIN) {
+            if now < begins_at.saturating_sub(JWT_LEEWAY).unwrap_or(Timestamp::MIN) {
                 return Err(JwtFault::NotYetValid);
             }
         }
@@ -184,7 +184,7 @@ mod tests {
             ("ab.cd.ef", false),
             ("", false),
         ] {
-            assert_eq!(has_form(text), is_jwt, "{text}");
+            assert_eq!(has_jwt_form(text), is_jwt, "{text}");
         }
     }
 

@@ -45,8 +45,8 @@ impl SharedAccounts for ScriptedStore {
         Ok(())
     }
 
-    fn spend(&self, _: Digest) -> BoxFuture<'_, Result<bool, SharedAccountsError>> {
-        Box::pin(ready(Ok(true)))
+    fn spend(&self, _: Digest) -> BoxFuture<'_, Result<NonceUse, SharedAccountsError>> {
+        Box::pin(ready(Ok(NonceUse::First)))
     }
 }
 
