@@ -1,12 +1,12 @@
 //! The administration API: requests, answers, events and errors between the commands and the mirror that holds a cache.
 //!
 //! Every request is `POST /-/{route}` over the control socket, or over the network where `access.remote_admin` is on, with a
-//! JSON object as its body; an empty body is `{}`. Over the network it has the field `Content-Type: application/json`, and
-//! [`ImportArchive`], which brings a zip, `application/octet-stream`. A
-//! [`Call`] has one JSON value as its answer; a [`Subscription`] has one JSON value per line, sent as they arise. Between
-//! two events that are more than [`HEARTBEAT_INTERVAL`] apart stand empty lines. An error has a status above 399 and an
-//! [`ErrorBody`]. Client and server are usually one program, but may be two versions of it: unknown fields of a request
-//! are errors, unknown fields of an answer are ignored, and an unknown error code is [`ErrorCode::Other`].
+//! JSON object as its body; an empty body is `{}`. Over the network it has the field `Content-Type: application/json`;
+//! [`ImportArchive`], whose body contains a zip, has `application/octet-stream`. A [`Call`] has one JSON value as its answer; a
+//! [`Subscription`] has one JSON value per line, sent as they arise. Between two events that are more than
+//! [`HEARTBEAT_INTERVAL`] apart, empty lines are sent. An error has a status above 399 and an [`ErrorBody`]. Client and server
+//! are usually one program, but may be two versions of it: unknown fields of a request are errors, unknown fields of an answer
+//! are ignored, and an unknown error code is [`ErrorCode::Other`].
 
 use std::time::Duration;
 
@@ -31,8 +31,8 @@ mod warm;
 pub(crate) use blocks::{BlockList, BlockRow, BlockVersions, ListBlocks, UnblockVersions};
 pub(crate) use failure::FailureCode;
 pub(crate) use hosting::{
-    CountHosted, DamageKind, EXPORT_BYTES, ExportHosted, FailedPublicationList, HostedCheck, HostedCount, HostedDamage,
-    ListFailedPublications, PruneEvent, PruneHosted, PrunedZip, VerifyHosted,
+    CountHosted, DamageKind, EXPORT_BYTES_FIELD, ExportHosted, FailedPublicationList, HostedCheck, HostedCount,
+    HostedDamage, ListFailedPublications, PruneEvent, PruneHosted, PrunedZip, VerifyHosted,
 };
 pub(crate) use inventory::{
     ArchiveRow, CollectGarbage, CredentialStats, DiskStats, InventoryOrder, KeepArchives, KeepReport, ListArchives,
@@ -67,7 +67,7 @@ pub(crate) use warm::{
 };
 
 /// The path of every route begins with this.
-pub(crate) const PATH_PREFIX: &str = "/-/";
+pub(crate) const ADMIN_PATH_PREFIX: &str = "/-/";
 /// Longest time without a byte in the answer to a [`Subscription`]: then an empty line is sent.
 pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 /// Largest JSON body of a request, bytes.
@@ -79,7 +79,7 @@ pub(crate) const MAX_EVENT_BYTES: usize = 512 << 20;
 
 /// A request of the administration API.
 pub(crate) trait AdminRequest: Serialize + DeserializeOwned {
-    /// What follows [`PATH_PREFIX`] in its path.
+    /// What follows [`ADMIN_PATH_PREFIX`] in its path.
     const ROUTE: &'static str;
 }
 

@@ -205,7 +205,7 @@ impl App {
         let background = CancellationToken::new();
         let key_source: Arc<dyn KeySource> = Arc::new(IssuerDocuments::new(tasks.clone(), background.clone())?);
         let shared_tiers = shared::open(&config, &dir, &disk, &clock).await?;
-        let shared = accounts::shared(&config, &shared_tiers, &background);
+        let shared = accounts::open_shared(&config, &shared_tiers, &background);
         let access = accounts::open(&config, dir.clone(), &clock, key_source.clone(), bound.revoked(), shared).await?;
         // Declared after `disk`, so dropped before it: the socket's file is removed before the directory is released.
         let control = control::listen(&dir).inspect_err(|error| {
@@ -318,7 +318,7 @@ impl App {
     pub async fn serve_until(self, graceful: CancellationToken, abort: CancellationToken) -> anyhow::Result<()> {
         self.readiness.set_serving();
         let running = self.reloader.running().clone();
-        let loopback_check = self.tasks.spawn(loopback::warn(self.checked_upstreams, self.addresses));
+        let loopback_check = self.tasks.spawn(loopback::report_loops(self.checked_upstreams, self.addresses));
         let file_check = self.tasks.spawn(credentials::read_files_on_change(running.clone(), self.reload.clone()));
         let audit_reopening = self.tasks.spawn(reopen_on_request(self.audit.clone(), self.reload));
         let use_writer = self.tasks.spawn(accounts::write_uses(running.clone()));

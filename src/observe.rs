@@ -39,8 +39,8 @@ pub use cache_metrics::{CacheCounters, CacheMetrics, DOWNLOAD_OUTCOMES, Download
 use line_queue::{LineQueue, LineWriter};
 use log_time::LogTime;
 pub use metrics::{
-    CAUSES, OUTCOMES, ROUTES, RequestMetrics, ResponseFigures, RouteTotals, STATUSES, TIME_BOUNDS, ThreadMetrics,
-    TimeHistogram, TimeTotals, UpstreamMetrics,
+    CACHE_OUTCOMES, FAILURE_CAUSES, ROUTE_LABELS, RequestMetrics, ResponseFigures, RouteTotals, STATUS_LABELS,
+    TIME_BOUNDS_S, ThreadMetrics, TimeHistogram, TimeTotals, UpstreamMetrics,
 };
 pub use recent::{RecentEvent, recent_events};
 
@@ -106,8 +106,8 @@ pub fn parse_filter(level: &str) -> Result<Targets, FilterError> {
     level.parse().map_err(|_| FilterError::Malformed)
 }
 
-/// How long an access event waits for others, so that one write takes many.
-const ACCESS_DELAY: Duration = Duration::from_millis(100);
+/// How long an access event waits for others, so that one system call writes many.
+const ACCESS_BATCH_DELAY: Duration = Duration::from_millis(100);
 /// Interval of the warning about dropped events.
 const LOSS_REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -174,7 +174,7 @@ static FILTER: OnceLock<reload::Handle<Targets, tracing_subscriber::Registry>> =
 /// Applies another `log.level`, if the log is set up.
 pub fn set_filter(filter: Targets) {
     if let Some(handle) = FILTER.get() {
-        // An error means that the log is gone with its process.
+        // An error means that the process ends.
         let _ = handle.reload(filter);
     }
 }
@@ -195,7 +195,7 @@ pub fn init(config: &Config) -> Result<LogGuard, LogError> {
         LogFormat::Json => true,
     };
     // A person at a terminal reads the events of both queues in their order.
-    let delay = if terminal { Duration::ZERO } else { ACCESS_DELAY };
+    let delay = if terminal { Duration::ZERO } else { ACCESS_BATCH_DELAY };
     let (access_queue, access_writer) =
         LineQueue::start("access-log", delay, io::stderr()).map_err(LogError::Thread)?;
     let (queue, writer) = LineQueue::start("log", Duration::ZERO, io::stderr()).map_err(LogError::Thread)?;

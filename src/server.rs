@@ -46,16 +46,16 @@ pub use reload_handle::{ReloadHandle, ReloadRequests};
 use timeouts::ConnectionTimeouts;
 use tls::{TlsError, TlsServer};
 
-/// Connections that may be open beyond `server.max_connections`: those for health checks, and as many that end.
+/// Connections that may be open beyond `server.max_connections`: those for health checks, and as many that are being closed.
 const ACCEPTED_BEYOND_LIMIT: usize = 2 * RESERVED_CONNECTIONS;
 /// Most connections at once on the listeners of `server.metrics_listen`.
 const MAX_METRICS_CONNECTIONS: usize = RESERVED_CONNECTIONS;
-/// What a client gets whose connection is closed at once.
-const REFUSED: &[u8] =
+/// The response on a connection that is closed because there are too many.
+const NO_CONNECTION_RESPONSE: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// What a client gets that has as many connections as it may have.
-const OVER_LIMIT: &[u8] =
+/// The response on a connection that is closed because its client has too many.
+const OVER_LIMIT_RESPONSE: &[u8] =
     b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// Answers requests. Cloned for each connection, called once for each request; the future is dropped when the client
@@ -255,7 +255,7 @@ impl Bound {
     }
 }
 
-/// Starts connections; holds what they share.
+/// Starts connections.
 struct Connections<H> {
     handler: H,
     tls: Option<Arc<TlsServer>>,
@@ -276,7 +276,7 @@ impl<H: Handler> Connections<H> {
         let client = if is_proxy { ClientId::Mirror } else { ClientId::of_address(address) };
         if self.clients.refuses_connection(client, || self.places.held(client)) {
             if !peer.is_encrypted() {
-                let _ = stream.try_write(OVER_LIMIT);
+                let _ = stream.try_write(OVER_LIMIT_RESPONSE);
             }
             return;
         }
@@ -284,7 +284,7 @@ impl<H: Handler> Connections<H> {
         let Some((place, timeouts)) = self.places.admit(client, timeouts, shutdown.abort.clone()) else {
             if !peer.is_encrypted() {
                 // The socket's buffer is empty: it takes these bytes at once.
-                let _ = stream.try_write(REFUSED);
+                let _ = stream.try_write(NO_CONNECTION_RESPONSE);
             }
             return;
         };
@@ -328,7 +328,7 @@ impl<H: Handler> Connections<H> {
 
     /// Serves a connection to a listener for metrics. Keeps `permit` until it ends.
     fn start_metrics(&self, stream: TcpStream, peer: Peer, permit: OwnedSemaphorePermit) {
-        let parts = self.beyond_limits(peer);
+        let parts = self.uncounted_parts(peer);
         self.tasks.spawn(async move {
             connection::run(Socket::new(stream), parts).await;
             drop(permit);
@@ -338,11 +338,11 @@ impl<H: Handler> Connections<H> {
     /// Serves a connection of the control socket.
     fn start_control(&self, stream: UnixStream, peer: Peer) {
         let socket = (stream, SocketControl::default());
-        self.tasks.spawn(connection::run(socket, self.beyond_limits(peer)));
+        self.tasks.spawn(connection::run(socket, self.uncounted_parts(peer)));
     }
 
     /// The parts of a connection that the limits of connections do not count.
-    fn beyond_limits(&self, peer: Peer) -> ConnectionParts<H> {
+    fn uncounted_parts(&self, peer: Peer) -> ConnectionParts<H> {
         ConnectionParts {
             tls: None,
             peer,

@@ -26,7 +26,7 @@ const CERTIFICATE_OVERHEAD_BYTES: usize = 512;
 pub(crate) enum CertificateUse {
     /// `server.tls.client_ca_file` is set. Contains the certificates that are revoked at present.
     Verified(Arc<RevokedCertificates>),
-    /// Clients present no certificates.
+    /// Clients are asked for no certificates.
     Unused,
 }
 

@@ -80,14 +80,14 @@ impl fmt::Display for FailureCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::CAUSES;
+    use crate::observe::FAILURE_CAUSES;
 
     #[test]
     fn the_metric_has_a_label_for_every_cause_in_their_order() {
-        for (number, label) in CAUSES.into_iter().enumerate() {
+        for (number, label) in FAILURE_CAUSES.into_iter().enumerate() {
             let code: FailureCode = serde_json::from_value(label.into()).expect("a code");
             assert_eq!((code as usize, code.to_string().as_str()), (number, label));
         }
-        assert_eq!(FailureCode::Other as usize + 1, CAUSES.len(), "other is the last one");
+        assert_eq!(FailureCode::Other as usize + 1, FAILURE_CAUSES.len(), "other is the last one");
     }
 }

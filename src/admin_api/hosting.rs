@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::{FailedPublicationRow, request};
 use crate::{entry::Digest, value::Period};
 
-/// The field of the answer to [`ExportHosted`] that says about how many bytes of zips follow.
-pub(crate) const EXPORT_BYTES: &str = "srm-mirror-export-bytes";
+/// The header field of the answer to [`ExportHosted`] with the bytes of zips that follow, approximately.
+pub(crate) const EXPORT_BYTES_FIELD: &str = "srm-mirror-export-bytes";
 
 /// Exports every published version. The answer is a tar archive: all records, then the zips.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -56,7 +56,7 @@ pub(crate) enum HostedCheck {
         bytes: u64,
         /// How much is damaged.
         damaged: u64,
-        /// The number of zips that are in the shared bucket alone and could not be had from there.
+        /// The number of zips that only the shared bucket has and that could not be read from it.
         #[serde(default)]
         unchecked: u64,
     },
@@ -172,7 +172,7 @@ request!(ListFailedPublications, "hosted/failed", answer FailedPublicationList);
 /// The publications that failed.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct FailedPublicationList {
-    /// Each.
+    /// The publications, the newest first.
     pub failed: Vec<FailedPublicationRow>,
 }
 

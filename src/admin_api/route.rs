@@ -85,7 +85,7 @@ pub(crate) struct PackageStock {
     pub documents: usize,
 }
 
-/// Sets the recorded source of a name: the operator's word.
+/// Sets the recorded source of a name.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SetRoute {

@@ -3,8 +3,8 @@
 use super::{CredentialStats, FailureCode, RefusedCredential, UpstreamState};
 
 impl UpstreamState {
-    /// Whether it answers.
-    pub(crate) fn state(&self) -> String {
+    /// Whether it answers, in a few words.
+    pub(crate) fn describe(&self) -> String {
         match (&self.pause, self.answered_at, &self.failure) {
             (Some(pause), ..) if pause.code == FailureCode::UpstreamThrottled => {
                 format!("limits the mirror's requests, asked again in {} s", pause.seconds)
@@ -18,8 +18,8 @@ impl UpstreamState {
 }
 
 impl CredentialStats {
-    /// `in use; 4999 requests left until …`
-    pub(crate) fn state(&self) -> String {
+    /// The state in a few words, such as `in use; 4999 requests left until …`.
+    pub(crate) fn describe(&self) -> String {
         let refusal = |refusal: &RefusedCredential| {
             let owner = refusal.owner.as_ref().map(|owner| format!(" for {owner}")).unwrap_or_default();
             format!("refused{owner} since {:.0} ({})", refusal.since, refusal.reason)

@@ -35,7 +35,7 @@ pub(crate) enum PushEvent {
         /// Their number so far.
         pins: u64,
     },
-    /// The bucket has other content for a version. It counts; the zip that was stored here is quarantined.
+    /// The bucket has other content for a version. That content counts; the zip that was stored here is quarantined.
     Mismatch {
         /// The key.
         key: Key,

@@ -1,4 +1,4 @@
-//! The state of the mirror in one answer: whose fault it is when something does not work.
+//! The state of the mirror, its upstreams and its bucket in one answer: what does not work, and why.
 
 use std::collections::BTreeMap;
 
@@ -96,7 +96,7 @@ pub(crate) struct FleetState {
 
 impl SharedBucketState {
     /// The state in a few words.
-    pub(crate) fn state(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match (self.paused_seconds, self.answered_at) {
             (Some(seconds), _) => format!("does not work, asked again in {seconds} s"),
             (None, Some(_)) => "works".into(),

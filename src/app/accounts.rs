@@ -36,8 +36,8 @@ pub(super) async fn open(
     Ok(Arc::new(crate::blocking::spawn_blocking(open).await??))
 }
 
-/// The accounts that all mirrors of a bucket have in common, until `background` is cancelled.
-pub(super) fn shared(
+/// The accounts in the bucket, if there is one; they can be used until `background` is cancelled.
+pub(super) fn open_shared(
     config: &Config,
     tiers: &SharedTiers,
     background: &CancellationToken,

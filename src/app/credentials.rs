@@ -1,4 +1,4 @@
-//! The credentials of all upstreams: their files are read again while the mirror runs, and what each may do is asked.
+//! The credentials of all upstreams: reads their files again while the mirror runs, and asks each upstream what they may do.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -14,9 +14,9 @@ use crate::{
 };
 
 /// How often the files are checked for changes.
-const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+const CREDENTIAL_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// Longest time for the questions to one upstream, all its credentials together.
-const REPORT_DEADLINE: Duration = Duration::from_secs(60);
+const CREDENTIAL_REPORT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What one upstream says of its credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub async fn check(
 pub(super) async fn report(upstreams: BTreeMap<String, Arc<dyn Upstream>>) -> Vec<UpstreamReport> {
     let with_credentials = upstreams.into_iter().filter(|(_, upstream)| upstream.has_token());
     let asked = with_credentials.map(async |(name, upstream)| {
-        let credentials = tokio::time::timeout(REPORT_DEADLINE, upstream.report_credentials()).await.ok();
+        let credentials = tokio::time::timeout(CREDENTIAL_REPORT_TIMEOUT, upstream.report_credentials()).await.ok();
         UpstreamReport { upstream: name, credentials }
     });
     join_all(asked).await
@@ -76,7 +76,7 @@ pub(super) async fn read_files_on_change(running: Arc<ArcSwap<RunningService>>, 
     loop {
         let reading = tokio::select! {
             () = requests.next() => CredentialReading::Requested,
-            () = tokio::time::sleep(CHECK_INTERVAL) => CredentialReading::Periodic,
+            () = tokio::time::sleep(CREDENTIAL_CHECK_INTERVAL) => CredentialReading::Periodic,
         };
         let upstreams = running.load().online_upstreams();
         let read = move || upstreams.values().for_each(|upstream| upstream.read_credential_files(reading));

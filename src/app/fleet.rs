@@ -39,17 +39,17 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Option<Arc<FleetTier
         }
     };
     let nodes = nodes.context("fleet.node is none of fleet.nodes")?;
-    let client = NodeClient::new(section, NodeConnections::new(section, authorities_of_nodes)?);
+    let client = NodeClient::new(section, NodeConnections::new(section, read_node_authorities)?);
     Ok(Some(Arc::new(FleetTier::new(nodes, client))))
 }
 
-/// What another node of the fleet is asked with.
+/// The HTTP client for requests to another node of the fleet.
 ///
 /// # Errors
 /// When there is no section `[fleet]`, or a file of it cannot be used.
 pub(crate) fn node_client(config: &Config, node: &FleetNode) -> anyhow::Result<reqwest::Client> {
     let section = config.fleet.as_ref().context("there is no section [fleet]")?;
-    Ok(NodeConnections::new(section, authorities_of_nodes)?.of(node)?)
+    Ok(NodeConnections::new(section, read_node_authorities)?.of(node)?)
 }
 
 /// All nodes of the fleet. Blocks.
@@ -64,26 +64,27 @@ pub(crate) fn fleet_nodes(config: &Config) -> anyhow::Result<Vec<FleetNode>> {
     }
 }
 
-/// Keeps the fleet up to date until `background` is cancelled: says to the other nodes when this one has written a change to the
-/// bucket, resolves their name, and reads the certificate again. Without other nodes, does nothing.
+/// Keeps the fleet up to date until `background` is cancelled: notifies the other nodes when this one has written a change to
+/// the bucket, resolves their name, and reads the certificate again. Without other nodes, does nothing.
 pub(super) fn spawn_fleet(config: &Config, cache: &Cache, tasks: &TaskTracker, background: &CancellationToken) {
     let Some(section) = &config.fleet else { return };
     let Some((bucket, fleet)) = cache.bucket().cloned().zip(cache.fleet().cloned()) else { return };
-    let of_task = fleet.clone();
-    let tell = async move {
+    let notified = fleet.clone();
+    let notify = async move {
         loop {
             bucket.bucket().notices.written().await;
-            of_task.tell_changed().await;
+            notified.tell_changed().await;
         }
     };
-    spawn_background(tasks, background, tell);
+    spawn_background(tasks, background, notify);
     spawn_background(tasks, background, follow_files(section.refresh.0, fleet.clone()));
     if let Some(discovery) = NodeDiscovery::of(section) {
         spawn_background(tasks, background, follow_name(discovery, section.refresh.0, fleet));
     }
 }
 
-/// Resolves the name of the nodes again and again. While it cannot be, those that were found last stay. Never returns.
+/// Resolves the name of the nodes at an interval. While it cannot be resolved, the nodes that were found last stay. Never
+/// returns.
 async fn follow_name(discovery: NodeDiscovery, period: Duration, fleet: Arc<FleetTier>) {
     let mut is_failing = false;
     loop {
@@ -108,7 +109,7 @@ async fn follow_name(discovery: NodeDiscovery, period: Duration, fleet: Arc<Flee
     }
 }
 
-/// Reads the files of the section again and again. What cannot be used changes nothing, and is named once. Never returns.
+/// Reads the files of the section at an interval. Files that cannot be used change nothing, and are logged once. Never returns.
 async fn follow_files(period: Duration, fleet: Arc<FleetTier>) {
     let mut last_failure = None;
     loop {
@@ -134,8 +135,8 @@ async fn follow_files(period: Duration, fleet: Arc<FleetTier>) {
     }
 }
 
-/// The certificates of `fleet.ca_file`.
-fn authorities_of_nodes(path: &Path) -> Result<Vec<Certificate>, NodeClientError> {
+/// Reads the certificates of `fleet.ca_file`.
+fn read_node_authorities(path: &Path) -> Result<Vec<Certificate>, NodeClientError> {
     let wrong = |error| NodeClientError { key: "ca_file", reason: format!("{}: {error}", path.display()) };
     ca_certificates(path).map_err(wrong)
 }

@@ -1,4 +1,5 @@
-//! What is published on this mirror: opens its directory, over the bucket where mirrors share one, and follows that.
+//! The packages that are published on this mirror: opens their directory and, where mirrors share a bucket, takes over what
+//! other mirrors publish there.
 
 use std::{fmt, fs::File, future::pending, io, os::unix::fs::FileExt as _, sync::Arc, time::Duration};
 
@@ -25,17 +26,17 @@ use crate::{
     shared::{BucketError, ChangeListener, HostedObject, HostedObjects, ObjectDownloadError, ObjectWrite, UnmarkedZip},
 };
 
-/// What others have published is read after this part of `shared.max_age`, percent: with the age of cached responses, it is in
-/// every list within that age.
+/// The bucket is read after this part of `shared.max_age`, percent. The rest is for the age of cached responses, so that a
+/// version is in every list within `shared.max_age` after its publication.
 const HOSTED_AGE_PERCENT: u32 = 60;
-/// Longest wait at the start for what others have published.
-const FIRST_LOOK_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest wait at the start for what other mirrors have published.
+const FIRST_STEP_TIMEOUT: Duration = Duration::from_secs(30);
 /// When to try again after the bucket has failed.
 const UNAVAILABLE_RETRY: Duration = Duration::from_secs(5);
 /// Bytes per read of a zip that is uploaded.
 const READ_BYTES_FOR_UPLOAD: usize = 1 << 20;
 
-/// Opens what is published, if anything can be, and begins to follow the bucket, if there is one, until `background` is
+/// Opens the published packages, if the section is configured. Follows the bucket, if there is one, until `background` is
 /// cancelled.
 ///
 /// # Errors
@@ -65,7 +66,7 @@ pub(super) async fn open(
     if let Some(listener) = listener {
         let follower = Arc::new(follower(&hosted));
         // Names that others have published must not be taken for names of an upstream.
-        match timeout(FIRST_LOOK_TIMEOUT, look(&follower, HostedFollower::begin)).await {
+        match timeout(FIRST_STEP_TIMEOUT, run_step(&follower, HostedFollower::begin)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the mirror starts with its own copy of the published packages");
@@ -77,19 +78,19 @@ pub(super) async fn open(
     Ok(Some(hosted))
 }
 
-/// Takes over what others have published, again and again, and uploads beside that what is here alone. Never returns.
+/// Takes over what other mirrors publish, and uploads what only this mirror has. Never returns.
 async fn follow(follower: Arc<HostedFollower>, mut listener: ChangeListener) {
     let mut is_failing = false;
     let mut uploads: Option<BlockingTask<()>> = None;
     loop {
-        let looked = look(&follower, HostedFollower::step).await;
-        if let (Err(error), false) = (&looked, is_failing) {
+        let outcome = run_step(&follower, HostedFollower::step).await;
+        if let (Err(error), false) = (&outcome, is_failing) {
             tracing::warn!(%error, "what other mirrors have published is not known at present");
         }
-        if looked.is_ok() && is_failing {
+        if outcome.is_ok() && is_failing {
             tracing::info!("what other mirrors have published is known again");
         }
-        is_failing = looked.is_err();
+        is_failing = outcome.is_err();
         if !is_failing && follower.has_uploads() && uploads.as_ref().is_none_or(BlockingTask::is_finished) {
             let follower = follower.clone();
             uploads = Some(spawn_blocking(move || follower.upload()));
@@ -98,14 +99,15 @@ async fn follow(follower: Arc<HostedFollower>, mut listener: ChangeListener) {
     }
 }
 
-async fn look(
+/// Runs a step of the follower on a thread that may block.
+async fn run_step(
     follower: &Arc<HostedFollower>,
     step: fn(&HostedFollower) -> Result<(), PrimaryUnavailable>,
 ) -> Result<(), PrimaryUnavailable> {
     let follower = follower.clone();
-    let looked = spawn_blocking(move || step(&follower)).await;
+    let outcome = spawn_blocking(move || step(&follower)).await;
     // An error is a panic, which has been reported.
-    looked.unwrap_or(Err(PrimaryUnavailable { retry_after: UNAVAILABLE_RETRY }))
+    outcome.unwrap_or(Err(PrimaryUnavailable { retry_after: UNAVAILABLE_RETRY }))
 }
 
 /// The bucket as the primary store of published packages, for threads that may block.
@@ -123,6 +125,7 @@ impl fmt::Debug for BucketPrimary {
 }
 
 impl BucketPrimary {
+    /// Waits for a request to the bucket. Blocks.
     fn wait<T>(&self, request: impl Future<Output = Result<T, BucketError>>) -> Result<T, PrimaryUnavailable> {
         match self.runtime.block_on(self.end.run_until_cancelled(request)) {
             Some(answer) => answer.map_err(|error| unavailable(&error)),
@@ -171,7 +174,7 @@ impl PrimaryStore for BucketPrimary {
             PrimaryUnavailable { retry_after: UNAVAILABLE_RETRY }
         })?;
         let file = Arc::new(file);
-        self.wait(self.objects.upload(name, len, || bytes_of(file.clone(), len)))
+        self.wait(self.objects.upload(name, len, || read_zip(file.clone(), len)))
     }
 
     fn download(
@@ -210,7 +213,7 @@ fn unavailable(error: &BucketError) -> PrimaryUnavailable {
 }
 
 /// The bytes of a zip, read as they are sent.
-fn bytes_of(file: Arc<File>, len: u64) -> BoxStream<'static, io::Result<Bytes>> {
+fn read_zip(file: Arc<File>, len: u64) -> BoxStream<'static, io::Result<Bytes>> {
     stream::unfold((file, 0_u64), move |(file, offset)| async move {
         let most = usize::try_from(len.saturating_sub(offset)).unwrap_or(usize::MAX).min(READ_BYTES_FOR_UPLOAD);
         if most == 0 {

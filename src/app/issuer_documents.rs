@@ -23,7 +23,7 @@ const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct IssuerDocuments {
     client: reqwest::Client,
-    /// Of the app: a connection's own runtime may end before a renewal.
+    /// The runtime of the app, which runs the renewals: the runtime of a connection thread may end earlier.
     runtime: Handle,
     tasks: TaskTracker,
     background: CancellationToken,

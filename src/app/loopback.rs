@@ -9,7 +9,7 @@ use std::{
 use crate::upstream;
 
 /// Logs one error per upstream whose API host resolves to a listener of this process.
-pub(super) async fn warn(upstreams: BTreeMap<String, upstream::Config>, listeners: Vec<SocketAddr>) {
+pub(super) async fn report_loops(upstreams: BTreeMap<String, upstream::Config>, listeners: Vec<SocketAddr>) {
     for (name, section) in upstreams {
         if section.proxy.is_some() {
             continue;

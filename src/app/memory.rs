@@ -11,8 +11,8 @@ use crate::{
 /// Caches of a fixed size: plans of views and their digests, facts of releases and folders, look-ups of the disk tier and
 /// of documents that are not stored, lists of registries, the table of clients, and the responses of the connection
 /// threads. ARCHITECTURE.md has the table.
-const FIXED_CACHES: u64 = 120 << 20;
-/// Largest default of `memory.limit`.
+const FIXED_CACHE_BYTES: u64 = 120 << 20;
+/// Largest default of `memory.limit`, bytes.
 const MOST_LIMIT: u64 = 4 << 30;
 /// Most bytes of renditions in memory.
 const MAX_RENDITION_BYTES: u64 = 32 << 20;
@@ -24,7 +24,7 @@ pub(super) struct MemoryPlan {
     pub(super) section: memory::Config,
     /// Cap of the cache of renditions.
     pub(super) renditions: u64,
-    /// What HTTP/2 clients have not taken.
+    /// Bytes that wait for HTTP/2 clients.
     send: u64,
     /// Small archives, renditions, parsed documents, and all work under way.
     shared: u64,
@@ -43,11 +43,11 @@ impl MemoryPlan {
             archives: ByteSize(archives),
             archive_max: ByteSize(section.archive_max.0.min(archives)),
         };
-        let shared = limit.saturating_sub(documents + FIXED_CACHES + send);
+        let shared = limit.saturating_sub(documents + FIXED_CACHE_BYTES + send);
         Self { section, renditions: MAX_RENDITION_BYTES.min(limit / 32), send, shared }
     }
 
-    /// The budget of what HTTP/2 clients have not taken: of its own, so that clients which do not read take none of the
+    /// The budget of bytes that wait for HTTP/2 clients. It is separate, so that clients which do not read take none of the
     /// memory that other requests need.
     pub(super) fn send_budget(&self) -> MemoryBudget {
         MemoryBudget::new(self.send, self.send)
@@ -115,7 +115,7 @@ mod tests {
     fn the_parts_never_exceed_the_limit() {
         for limit in [256 << 20, 300 << 20, 1 << 30, 4 << 30, 64 << 30] {
             let plan = plan(limit);
-            assert!(plan.section.documents.0 + FIXED_CACHES + plan.send + plan.shared <= limit, "{plan:?}");
+            assert!(plan.section.documents.0 + FIXED_CACHE_BYTES + plan.send + plan.shared <= limit, "{plan:?}");
             let work = plan.shared - plan.section.archives.0 - plan.renditions - MAX_PARSED_BYTES;
             assert!(work >= 16 << 20, "{plan:?}");
         }

@@ -72,7 +72,7 @@ pub(super) struct SharedParts {
     pub(super) started_at: Timestamp,
     /// Most bytes of rendered documents.
     pub(super) max_rendition_bytes: u64,
-    /// The memory for what HTTP/2 clients have not taken.
+    /// The memory for bytes that wait for HTTP/2 clients.
     pub(super) send_memory: MemoryBudget,
 }
 
@@ -118,10 +118,11 @@ impl Reloader {
     ) -> Result<Arc<Self>, BuildServiceError> {
         let upstreams = build_upstreams(&config, credentials, &shared.process)?;
         let names = config.names()?;
-        let registry = shared.registry(&config, &names, upstreams.clone())?;
+        let registry = shared.build_registry(&config, &names, upstreams.clone())?;
         warn_of_taken_names(&names, shared.cache.disk());
         Ok(Arc::new_cyclic(|own: &Weak<Self>| {
-            let service = Arc::new(shared.service(&config, registry.clone(), names, access.clone(), own.clone(), None));
+            let service =
+                Arc::new(shared.build_service(&config, registry.clone(), names, access.clone(), own.clone(), None));
             let running = RunningService { service, access, registry, upstreams, config };
             Self {
                 running: Arc::new(ArcSwap::from_pointee(running)),
@@ -139,6 +140,7 @@ impl Reloader {
         let _ = self.source.set(source);
     }
 
+    /// The service at present, which every reload replaces.
     pub(super) fn running(&self) -> &Arc<ArcSwap<RunningService>> {
         &self.running
     }
@@ -153,7 +155,7 @@ impl Reloader {
         self.files.request();
         let reloaded = self.load_and_apply().await;
         match &reloaded {
-            Ok(report) => log(report),
+            Ok(report) => log_report(report),
             Err(error) => tracing::error!(%error, "the configuration is not reloaded; the running one stays"),
         }
         reloaded
@@ -176,18 +178,18 @@ impl Reloader {
         let Loaded { config: next, credentials, .. } = loaded;
         let before = self.running.load_full();
         let config = before.config.with_reloadable(&next);
-        let changed = changes(before.config.changes_to(&config));
-        let needs_restart = changes(config.changes_to(&next));
+        let changed = setting_changes(before.config.changes_to(&config));
+        let needs_restart = setting_changes(config.changes_to(&next));
         if changed.is_empty() {
             return Ok(ReloadReport { changed, needs_restart });
         }
         let filter = observe::parse_filter(&config.log.level)?;
         let names = config.names()?;
-        let upstreams = self.upstreams(&before, &config, credentials)?;
-        let registry = self.shared.registry(&config, &names, upstreams.clone())?;
+        let upstreams = self.rebuild_upstreams(&before, &config, credentials)?;
+        let registry = self.shared.build_registry(&config, &names, upstreams.clone())?;
         let access = Arc::new(before.access.reconfigured(&config.access, &self.shared.key_source)?);
         warn_of_taken_names(&names, self.shared.cache.disk());
-        let service = self.shared.service(
+        let service = self.shared.build_service(
             &config,
             registry.clone(),
             names,
@@ -208,9 +210,9 @@ impl Reloader {
         Ok(ReloadReport { changed, needs_restart })
     }
 
-    /// The upstreams of a configuration; an unchanged one is kept, with its quota, pauses and
-    /// connections; it reads changed files of credentials by itself.
-    fn upstreams(
+    /// The upstreams of a configuration. One whose section is unchanged is kept, with its quota, pauses and connections: it
+    /// reads changed files of credentials by itself.
+    fn rebuild_upstreams(
         &self,
         before: &RunningService,
         config: &Config,
@@ -236,7 +238,7 @@ impl Reload for Reloader {
 }
 
 impl SharedParts {
-    fn registry(
+    fn build_registry(
         &self,
         config: &Config,
         names: &Names,
@@ -254,7 +256,7 @@ impl SharedParts {
         Ok(Arc::new(registry))
     }
 
-    fn service(
+    fn build_service(
         &self,
         config: &Config,
         registry: Arc<Registry>,
@@ -306,7 +308,7 @@ pub(super) fn build_upstreams(
     Ok(upstreams)
 }
 
-/// Logs each name that an alias takes from its recorded source: the alias is the operator's word and holds at once.
+/// Logs each name that has a recorded source and another one by an alias, which holds at once.
 fn warn_of_taken_names(names: &Names, disk: &Disk) {
     for (alias, package) in names.aliases() {
         let Ok(name) = alias.parse() else { continue };
@@ -320,12 +322,12 @@ fn warn_of_taken_names(names: &Names, disk: &Disk) {
     }
 }
 
-fn changes(settings: Vec<ChangedSetting>) -> Vec<SettingChange> {
+fn setting_changes(settings: Vec<ChangedSetting>) -> Vec<SettingChange> {
     let change = |ChangedSetting { key, from, to }| SettingChange { key, from, to };
     settings.into_iter().map(change).collect()
 }
 
-fn log(report: &ReloadReport) {
+fn log_report(report: &ReloadReport) {
     let short = |value: &Option<String>| {
         let value = value.as_deref().unwrap_or("not set");
         value.get(..value.floor_char_boundary(MAX_LOGGED_VALUE_BYTES)).unwrap_or_default().to_owned()

@@ -1,4 +1,4 @@
-//! Tells the other mirrors of the bucket what an operator removes on this one, and does here what was removed on others.
+//! Shares removals among the mirrors of a bucket: what an operator removes on one mirror, all others remove, too.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
 /// The kind of the state that holds the removals.
 const REMOVALS_STATE: &str = "removals";
 
-/// Follows the removals of the bucket until `background` is cancelled. Without a bucket, does nothing.
+/// Shares removals until `background` is cancelled. Without a bucket, does nothing.
 pub(super) fn spawn_removal_sharing(
     running: &Arc<ArcSwap<RunningService>>,
     cache: &Cache,
@@ -33,7 +33,8 @@ pub(super) fn spawn_removal_sharing(
         let mut looked_at = None;
         loop {
             let began = clock.now();
-            match follow_once(&running, bucket.bucket(), &removals, nothing_at, looked_at).await {
+            let seen = RemovalsSeen { nothing_at, looked_at };
+            match share_removals_once(&running, bucket.bucket(), &removals, seen).await {
                 Ok(()) => {
                     nothing_at = None;
                     looked_at = Some(began);
@@ -46,19 +47,26 @@ pub(super) fn spawn_removal_sharing(
     spawn_background(tasks, background, follow);
 }
 
-/// Does the removals that are due, then removes the lists from the bucket that were left there. At `nothing_at` this mirror had
-/// nothing, so it need not do those before. At `looked_at`, by the clock of this mirror, those that are due were not in the
-/// list yet, unless they are repeated.
-async fn follow_once(
+/// What this mirror has seen of the list of removals, by its own clock.
+#[derive(Clone, Copy)]
+struct RemovalsSeen {
+    /// When it had nothing stored, if that was so at its start: earlier removals need not be done.
+    nothing_at: Option<Timestamp>,
+    /// When it last read the list: removals that are new since then were not in it yet.
+    looked_at: Option<Timestamp>,
+}
+
+/// Publishes the removals of this mirror and does those of others that are due. Then removes from the bucket the lists that an
+/// earlier removal could not remove there.
+async fn share_removals_once(
     running: &ArcSwap<RunningService>,
     bucket: &Bucket,
     removals: &Arc<Removals>,
-    nothing_at: Option<Timestamp>,
-    looked_at: Option<Timestamp>,
+    seen: RemovalsSeen,
 ) -> anyhow::Result<()> {
     let list = publish(bucket, removals).await?;
     let done = match list {
-        Some(list) => do_due(running, removals, Arc::new(list), nothing_at, looked_at).await,
+        Some(list) => apply_due(running, removals, Arc::new(list), seen).await,
         None => Ok(()),
     };
     let registry = running.load().registry.clone();
@@ -68,14 +76,14 @@ async fn follow_once(
     done
 }
 
-async fn do_due(
+/// Removes here what the list says, as far as this mirror has not done so before.
+async fn apply_due(
     running: &ArcSwap<RunningService>,
     removals: &Arc<Removals>,
     list: Arc<StoredRemovals>,
-    nothing_at: Option<Timestamp>,
-    looked_at: Option<Timestamp>,
+    RemovalsSeen { nothing_at, looked_at }: RemovalsSeen,
 ) -> anyhow::Result<()> {
-    let mut due = blocking(removals, &list, |removals, list| removals.due(list)).await?;
+    let mut due = run_blocking(removals, &list, |removals, list| removals.due(list)).await?;
     due.removals.retain(|due| nothing_at.is_none_or(|nothing_at| due.removal.at > nothing_at));
     if due.has_missed && nothing_at.is_none() {
         tracing::error!(
@@ -89,12 +97,13 @@ async fn do_due(
         removal.apply(&registry, looked_at).await.inspect_err(|error| {
             tracing::warn!(%error, pattern = removal.pattern, "what another mirror has removed is not removed here yet");
         })?;
-        blocking(removals, &list, move |removals, list| removals.set_done(list, number)).await?;
+        run_blocking(removals, &list, move |removals, list| removals.set_done(list, number)).await?;
     }
-    blocking(removals, &list, |removals, list| removals.set_done(list, list.last())).await
+    run_blocking(removals, &list, |removals, list| removals.set_done(list, list.last())).await
 }
 
-/// Adds what waits here to the list of the bucket, and returns the list; `None` where there is none.
+/// Adds the removals of this mirror that the bucket does not have to its list, and returns the list; `None` where there is
+/// none.
 async fn publish(bucket: &Bucket, removals: &Removals) -> anyhow::Result<Option<StoredRemovals>> {
     for _ in 0..STATE_ATTEMPTS {
         let read = bucket.read_state::<StoredRemovals>(REMOVALS_STATE).await?;
@@ -109,7 +118,8 @@ async fn publish(bucket: &Bucket, removals: &Removals) -> anyhow::Result<Option<
     anyhow::bail!("other mirrors change the removals at the same time")
 }
 
-async fn blocking<T: Send + 'static>(
+/// Runs `work` on a thread that may block.
+async fn run_blocking<T: Send + 'static>(
     removals: &Arc<Removals>,
     list: &Arc<StoredRemovals>,
     work: impl FnOnce(&Removals, &StoredRemovals) -> std::io::Result<T> + Send + 'static,

@@ -1,4 +1,4 @@
-//! What several mirrors share: opens the bucket, and keeps the operator's blocks the same on all.
+//! The bucket that several mirrors share: opens it, and keeps the operator's blocks the same on all mirrors.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -25,10 +25,10 @@ use crate::{
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The kind of the state that holds the blocks.
 const BLOCKS_STATE: &str = "blocks";
-/// How often a state is read, merged and written.
+/// How many times a state is read, merged and written before the change is given up.
 pub(super) const STATE_ATTEMPTS: usize = 5;
 
-/// The bucket and the other nodes, if there are any; the bucket after a probe of whether it arbitrates.
+/// Opens the bucket and the other nodes, if there are any. Probes whether the bucket arbitrates.
 ///
 /// # Errors
 /// When a section cannot be used, or the bucket does not arbitrate and the operator has not said that it need not.
@@ -89,7 +89,8 @@ pub(super) fn spawn_block_sharing(
     spawn_background(tasks, background, share_blocks(blocks.clone(), bucket));
 }
 
-/// Takes over the blocks of others before they are `shared.max_age` old, and passes this mirror's on at once. Never returns.
+/// Takes over the blocks of other mirrors before they are `shared.max_age` old, and writes this mirror's to the bucket at once.
+/// Never returns.
 async fn share_blocks(blocks: Arc<Blocks>, bucket: Arc<BucketTier>) {
     let mut listener = bucket.bucket().notices.listen(100);
     loop {

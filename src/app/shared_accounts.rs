@@ -21,8 +21,8 @@ const ACCOUNTS_STATE: &str = "accounts";
 const ACCOUNTS_ATTEMPTS: usize = 8;
 /// Longest time for all attempts together, or for one nonce.
 const ACCOUNTS_TIMEOUT: Duration = Duration::from_secs(15);
-/// The accounts are read after this part of `shared.max_age`, percent: a token that another mirror has revoked is refused within
-/// that age, the request's time included.
+/// The accounts are read after this part of `shared.max_age`, percent, so that a token that another mirror has revoked is
+/// refused within that age. The rest is for the time of the request.
 const ACCOUNTS_AGE_PERCENT: u32 = 80;
 
 /// The accounts in a bucket.

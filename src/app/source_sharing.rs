@@ -9,14 +9,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{RunningService, spawn_background};
 use crate::cache::Cache;
 
-/// What operators have set is read after this part of `shared.max_age`, percent: it is used within that age, the request's time
-/// included.
+/// The sources that operators have set are read after this part of `shared.max_age`, percent, so that they are used within that
+/// age. The rest is for the time of the request.
 const SOURCES_AGE_PERCENT: u32 = 80;
-/// Longest wait for the first time, before requests are served.
+/// Longest wait for the sources before the first request is served.
 const FIRST_SOURCES_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Uses what operators have set on other mirrors, and passes on what was recorded here, until `background` is cancelled. At
-/// its return, what is set has been read, if the bucket works. Without a bucket, does nothing.
+/// Takes over the sources that operators have set on other mirrors, and writes those that were recorded here to the bucket,
+/// until `background` is cancelled. Returns after the first reading, if the bucket works. Without a bucket, does nothing.
 pub(super) async fn spawn_source_sharing(
     running: &Arc<ArcSwap<RunningService>>,
     cache: &Cache,
@@ -24,16 +24,16 @@ pub(super) async fn spawn_source_sharing(
     background: &CancellationToken,
 ) {
     let Some(bucket) = cache.bucket().cloned() else { return };
-    // One that has not answered the probe is not waited for once more.
+    // A bucket that has not answered the probe is not waited for again.
     if bucket.bucket().status().arbitration.is_some() {
-        let _ = timeout(FIRST_SOURCES_TIMEOUT, follow(running)).await;
+        let _ = timeout(FIRST_SOURCES_TIMEOUT, follow_sources(running)).await;
     }
     let of_task = running.clone();
     let mut listener = bucket.bucket().notices.listen(SOURCES_AGE_PERCENT);
     let follow = async move {
         loop {
             listener.due(pending()).await;
-            follow(&of_task).await;
+            follow_sources(&of_task).await;
         }
     };
     spawn_background(tasks, background, follow);
@@ -53,7 +53,7 @@ pub(super) async fn spawn_source_sharing(
     spawn_background(tasks, background, share);
 }
 
-async fn follow(running: &ArcSwap<RunningService>) {
+async fn follow_sources(running: &ArcSwap<RunningService>) {
     let service = running.load().service.clone();
     if let Err(error) = service.follow_sources().await {
         tracing::debug!(%error, "the sources that operators have set are not known at present");

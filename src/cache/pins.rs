@@ -213,7 +213,10 @@ impl PinRecords {
                 compare_with_pin(fetched, Some(Arc::unwrap_or_clone(known))).map(drop)
             }
         };
-        self.disk.metrics().note_settled(settled.is_ok());
+        match &settled {
+            Ok(()) => self.disk.metrics().note_pin(),
+            Err(_) => self.disk.metrics().note_pin_mismatch(),
+        }
         settled.map_err(|old| {
             tracing::error!(
                 %key, pinned = %old.verified.manifest, now = %meta.verified.manifest,

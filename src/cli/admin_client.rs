@@ -23,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 use super::{FAILED, IO, USAGE, UsageError, admin_args::AdminArgs, error_line, mirror_token::MirrorToken};
 use crate::{
     admin_api::{
-        AdminRequest, BULK_TIMEOUT, Call, ErrorCode, ExportHosted, HEARTBEAT_INTERVAL, ImportArchive, ImportReport,
-        MAX_ANSWER_BYTES, MAX_EVENT_BYTES, PATH_PREFIX, Ping, ReadArchive, Subscription,
+        ADMIN_PATH_PREFIX, AdminRequest, BULK_TIMEOUT, Call, ErrorCode, ExportHosted, HEARTBEAT_INTERVAL,
+        ImportArchive, ImportReport, MAX_ANSWER_BYTES, MAX_EVENT_BYTES, Ping, ReadArchive, Subscription,
     },
     app::{self, App, FleetNode, Holder, OpenError},
     config::{Config, Environment, Loaded},
@@ -377,7 +377,7 @@ impl AdminClient {
             AdministeredMirror::Local { .. } => "http://srm-mirror",
             AdministeredMirror::Remote { base, .. } => base,
         };
-        let request = self.client.post(format!("{base}{PATH_PREFIX}{}", R::ROUTE));
+        let request = self.client.post(format!("{base}{ADMIN_PATH_PREFIX}{}", R::ROUTE));
         MirrorToken::authorize(self.token(), request.header(header::CONTENT_TYPE, media_type))
     }
 

@@ -145,7 +145,7 @@ fn write_events(out: &mut String, status: &MirrorStatus, now: Timestamp) {
 }
 
 fn shared_bucket_line(shared: &SharedBucketState, now: Timestamp) -> String {
-    let mut parts = vec![shared.state()];
+    let mut parts = vec![shared.describe()];
     if let Some(at) = shared.answered_at {
         parts.push(format!("last answer {}", Moment::new(at, now)));
     }
@@ -160,7 +160,7 @@ fn shared_bucket_line(shared: &SharedBucketState, now: Timestamp) -> String {
 
 fn upstream_line(upstream: &UpstreamState, now: Timestamp) -> String {
     let UpstreamState { answered_at, failure, answered, failed, .. } = upstream;
-    let mut parts = vec![upstream.state()];
+    let mut parts = vec![upstream.describe()];
     if upstream.pause.is_none() && answered_at.is_none() && failure.is_none() {
         return parts.concat();
     }

@@ -22,7 +22,7 @@ use crate::value::memory_budget::MemoryBudget;
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Most bytes of a frame for HTTP/2: the largest that every client accepts (RFC 9113 §4.2).
-const MAX_HTTP2_FRAME: usize = 16 << 10;
+const MAX_HTTP2_FRAME_BYTES: usize = 16 << 10;
 
 /// Most bytes of one part of a stream.
 const MAX_STREAM_PART_BYTES: u64 = 256 << 10;
@@ -36,7 +36,7 @@ pub struct Body {
     rest: Bytes,
     /// Nothing follows `rest`.
     rest_is_last: bool,
-    /// Counts the content until the connection has sent it; `None`: what waits for the socket is bounded by the connections.
+    /// Counts the content until the connection has sent it; `None` for HTTP/1, where the number of connections bounds it.
     memory: Option<SendMemory>,
     sent: u64,
     outcome: BodyOutcome,
@@ -50,7 +50,7 @@ enum BodyContent {
     Stream { stream: BoxStream<'static, Result<Bytes, BodyError>>, len: Option<u64> },
 }
 
-/// The content of a body that can be sent again. Cheap to clone: it shares what it is made of.
+/// The content of a body that can be sent again. Clones share its bytes.
 #[derive(Clone, Debug)]
 pub(crate) enum RepeatableContent {
     /// Bytes in memory.
@@ -154,14 +154,14 @@ impl Body {
         }
     }
 
-    /// The body in frames of at most [`MAX_HTTP2_FRAME`] bytes, for HTTP/2: what hyper polls is then what the client has
+    /// The body in frames of at most [`MAX_HTTP2_FRAME_BYTES`], for HTTP/2: what hyper polls is then what the client has
     /// room for, and a client that stops reading is seen. The last byte of a body of several frames is a frame of its own:
     /// hyper polls it when everything before it fits into the client's window.
     ///
     /// A connection has many streams, so what clients do not read is counted in `memory`: before a part of the content is
     /// made, until it is sent. The body is broken off where that finds no room.
     pub fn in_http2_frames(mut self, memory: &MemoryBudget) -> Self {
-        self.max_frame = MAX_HTTP2_FRAME;
+        self.max_frame = MAX_HTTP2_FRAME_BYTES;
         self.memory = Some(SendMemory::new(memory.clone()));
         self
     }
@@ -169,7 +169,7 @@ impl Body {
     /// About how many bytes of memory the next part of the content takes.
     fn next_part_bytes(&self) -> u64 {
         match &self.content {
-            // A longer one is shared by all its readers, and its cache counts it.
+            // Longer bytes are shared by all readers, and the cache that holds them counts them.
             BodyContent::Bytes(bytes) if bytes.len() > CHUNK_BYTES => 0,
             BodyContent::Bytes(bytes) => bytes.len() as u64,
             BodyContent::Template(filled) => filled.left().min(CHUNK_BYTES as u64),
@@ -185,7 +185,7 @@ impl Body {
         self
     }
 
-    /// What is left to be sent, to be sent again; `None` for a stream.
+    /// The content that is not sent yet, so that it can be sent again; `None` for a stream.
     pub(crate) fn repeatable(&self) -> Option<RepeatableContent> {
         match &self.content {
             BodyContent::Bytes(bytes) => Some(RepeatableContent::Bytes(bytes.clone())),
@@ -206,7 +206,7 @@ impl Body {
         }
     }
 
-    /// `error` is why the body is broken off.
+    /// Reports how the body ended, once; `error` is why it was broken off.
     fn finish(&mut self, outcome: BodyOutcome, error: Option<&BodyError>) {
         self.outcome = outcome;
         if let Some(on_end) = self.on_end.take() {
@@ -351,11 +351,12 @@ mod tests {
             [BodyEnd { sent: 2, outcome: BodyOutcome::Aborted, reason: None }]
         );
 
-        let (mut body, reports) =
-            with_reports(Body::full(vec![7; MAX_HTTP2_FRAME + 2].into()).in_http2_frames(&MemoryBudget::unlimited()));
+        let (mut body, reports) = with_reports(
+            Body::full(vec![7; MAX_HTTP2_FRAME_BYTES + 2].into()).in_http2_frames(&MemoryBudget::unlimited()),
+        );
         body.frame().await.expect("one").expect("good");
         drop(body);
-        let sent = MAX_HTTP2_FRAME as u64;
+        let sent = MAX_HTTP2_FRAME_BYTES as u64;
         assert_eq!(reports.iter().collect::<Vec<_>>(), [BodyEnd { sent, outcome: BodyOutcome::Aborted, reason: None }]);
 
         let (mut body, reports) = with_reports(Body::full(Bytes::from_static(b"abc")));
@@ -369,7 +370,7 @@ mod tests {
 
     #[tokio::test]
     async fn frames_for_http_2_are_short_and_the_last_byte_of_several_comes_alone() {
-        const MAX: usize = MAX_HTTP2_FRAME;
+        const MAX: usize = MAX_HTTP2_FRAME_BYTES;
         for (len, expected) in [
             (0, vec![]),
             (3, vec![3]),

@@ -1,4 +1,4 @@
-//! The memory of what an HTTP/2 client has not taken yet.
+//! The memory of response bytes that wait for an HTTP/2 client.
 //!
 //! hyper polls the body of a stream as far as the client's window and its own buffer allow, whether or not the socket takes
 //! anything, so a client with many streams makes the mirror hold much. Each part of a body has a share of a budget, from
@@ -17,13 +17,13 @@ const MIN_COUNTED_BYTES: u64 = 4 << 10;
 /// Takes shares for the parts of one body.
 pub(super) struct SendMemory {
     budget: MemoryBudget,
-    /// For the next part.
+    /// The share of the next part.
     share: Option<MemoryShare>,
     waiting: Option<BoxFuture<'static, Result<MemoryShare, MemoryShortage>>>,
 }
 
 impl SendMemory {
-    /// Has no share yet.
+    /// Without a share.
     pub(super) fn new(budget: MemoryBudget) -> Self {
         Self { budget, share: None, waiting: None }
     }
@@ -31,7 +31,7 @@ impl SendMemory {
     /// Takes a share for a part of about this many bytes, unless there is one.
     ///
     /// # Errors
-    /// When the budget stays taken.
+    /// When no share becomes free in time.
     pub(super) fn poll_reserve(&mut self, cx: &mut Context<'_>, bytes: u64) -> Poll<Result<(), MemoryShortage>> {
         if let Some(waiting) = &mut self.waiting {
             let share = ready!(waiting.poll_unpin(cx));
@@ -53,7 +53,7 @@ impl SendMemory {
         self.poll_reserve(cx, bytes)
     }
 
-    /// Gives back what was taken for a part that does not come yet.
+    /// Gives back the share of a part that is not ready yet.
     pub(super) fn give_back(&mut self) {
         self.share = None;
     }

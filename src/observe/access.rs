@@ -133,10 +133,10 @@ pub fn write_access_event(event: &AccessEvent<'_>) {
             match form {
                 AccessForm::Json => LINE.with_borrow_mut(|line| {
                     line.clear();
-                    json_line(event, now, line);
+                    push_json_line(event, now, line);
                     queue.push(line);
                 }),
-                AccessForm::Terminal => queue.push(&terminal_line::line(event, now)),
+                AccessForm::Terminal => queue.push(&terminal_line::format(event, now)),
             }
         }
         return;
@@ -241,8 +241,8 @@ struct AccessLine<'a> {
     target: &'a str,
 }
 
-/// Appends the event and a line feed.
-fn json_line(event: &AccessEvent<'_>, timestamp: Timestamp, text: &mut Vec<u8>) {
+/// Appends the event as JSON, and a line feed.
+fn push_json_line(event: &AccessEvent<'_>, timestamp: Timestamp, text: &mut Vec<u8>) {
     let line = AccessLine {
         timestamp,
         level: "INFO",
@@ -298,7 +298,7 @@ mod tests {
 
     fn line(event: &AccessEvent<'_>) -> Vec<u8> {
         let mut text = Vec::new();
-        json_line(event, Timestamp::now(), &mut text);
+        push_json_line(event, Timestamp::now(), &mut text);
         text
     }
 

@@ -30,7 +30,8 @@ use output::AuditOutput;
 
 /// Lines that wait for the thread: about 4 MB.
 const MAX_QUEUED_LINES: usize = 8192;
-/// How often a file that could not be written is tried again, and at most how often the log tells of losses.
+/// The pause before a file that could not be written is tried again, and the shortest time between two warnings about lost
+/// lines.
 const AUDIT_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The `[audit]` section.
@@ -214,13 +215,13 @@ impl AuditLog {
     }
 }
 
-/// The thread.
+/// The thread that writes the lines.
 struct AuditWriter {
     output: AuditOutput,
     messages: Receiver<AuditMessage>,
     lost: Arc<AtomicU64>,
     reopen: Arc<AtomicBool>,
-    /// Losses that the log has told of.
+    /// Lost lines that the process log has reported.
     reported: u64,
     /// When a write last failed.
     tried_at: Option<Instant>,

@@ -33,10 +33,14 @@ impl CacheMetrics {
         self.downloads[outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts content that was compared with its pin, or pinned: `matches` is false where other content is pinned.
-    pub fn note_settled(&self, matches: bool) {
-        let counter = if matches { &self.pins } else { &self.pin_mismatches };
-        counter.fetch_add(1, Ordering::Relaxed);
+    /// Counts content that was pinned, or equals its pin.
+    pub fn note_pin(&self) {
+        self.pins.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts content that was refused because other content is pinned.
+    pub fn note_pin_mismatch(&self) {
+        self.pin_mismatches.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts bytes that were removed to make room.

@@ -20,7 +20,7 @@ use tracing_subscriber::fmt::MakeWriter;
 pub(super) const MAX_QUEUED_BYTES: usize = 4 << 20;
 /// A batch of this many bytes is written without further delay.
 const BATCH_BYTES: usize = 64 << 10;
-/// How long the end of the process waits for the last lines, at most.
+/// Longest wait for the last lines when the process ends.
 const LAST_LINES_DEADLINE: Duration = Duration::from_secs(1);
 
 /// The end of a queue where lines are appended. Never blocks on the output.

@@ -14,7 +14,7 @@ use std::{
 use thread_local::ThreadLocal;
 
 /// The routes, as labels.
-pub const ROUTES: [&str; 19] = [
+pub const ROUTE_LABELS: [&str; 19] = [
     "releases",
     "latest",
     "release",
@@ -37,16 +37,16 @@ pub const ROUTES: [&str; 19] = [
 ];
 
 /// The status codes that responses have, in order; any other one is counted as `0`.
-pub const STATUSES: [u16; 28] = [
+pub const STATUS_LABELS: [u16; 28] = [
     0, 200, 201, 206, 304, 400, 401, 403, 404, 405, 408, 409, 412, 413, 416, 421, 422, 429, 431, 451, 499, 500, 501,
     502, 503, 504, 507, 508,
 ];
 
 /// How the cache answered, as labels; see [`crate::http::cache_status::CacheStatus::label`].
-pub const OUTCOMES: [&str; 7] = ["hit", "stale", "miss", "collapsed", "revalidated", "generated", "error"];
+pub const CACHE_OUTCOMES: [&str; 7] = ["hit", "stale", "miss", "collapsed", "revalidated", "generated", "error"];
 
 /// The causes of errors about a package, as labels: the variants of [`crate::admin_api::FailureCode`] in their order.
-pub const CAUSES: [&str; 29] = [
+pub const FAILURE_CAUSES: [&str; 29] = [
     "no-package",
     "no-release",
     "no-version",
@@ -79,7 +79,7 @@ pub const CAUSES: [&str; 29] = [
 ];
 
 /// Upper bounds of the buckets of times, seconds.
-pub const TIME_BOUNDS: [f64; 12] = [0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+pub const TIME_BOUNDS_S: [f64; 12] = [0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 
 /// The status of a client that left before the response's header.
 const CLIENT_LEFT: u16 = 499;
@@ -87,7 +87,7 @@ const CLIENT_LEFT: u16 = 499;
 /// Times in buckets.
 #[derive(Debug)]
 pub struct TimeHistogram {
-    buckets: [AtomicU64; TIME_BOUNDS.len() + 1],
+    buckets: [AtomicU64; TIME_BOUNDS_S.len() + 1],
     sum_micros: AtomicU64,
 }
 
@@ -101,7 +101,7 @@ impl TimeHistogram {
     /// Counts one time.
     pub fn observe(&self, time: Duration) {
         let seconds = time.as_secs_f64();
-        let bucket = TIME_BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(TIME_BOUNDS.len());
+        let bucket = TIME_BOUNDS_S.iter().position(|bound| seconds <= *bound).unwrap_or(TIME_BOUNDS_S.len());
         self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.sum_micros.fetch_add(micros, Ordering::Relaxed);
@@ -118,8 +118,8 @@ impl TimeHistogram {
 /// The figures of one or more [`TimeHistogram`]s.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TimeTotals {
-    /// The count of each bucket of [`TIME_BOUNDS`]; the last one has no bound.
-    pub buckets: [u64; TIME_BOUNDS.len() + 1],
+    /// The count of each bucket of [`TIME_BOUNDS_S`]; the last one has no bound.
+    pub buckets: [u64; TIME_BOUNDS_S.len() + 1],
     sum_micros: u64,
 }
 
@@ -147,8 +147,8 @@ fn add_each(totals: &mut [u64], counters: &[AtomicU64]) {
 /// The counters of one route in one thread.
 #[derive(Debug)]
 struct RouteCounters {
-    statuses: [AtomicU64; STATUSES.len()],
-    outcomes: [AtomicU64; OUTCOMES.len()],
+    statuses: [AtomicU64; STATUS_LABELS.len()],
+    outcomes: [AtomicU64; CACHE_OUTCOMES.len()],
     bytes: AtomicU64,
     head: TimeHistogram,
     whole: TimeHistogram,
@@ -169,10 +169,10 @@ impl Default for RouteCounters {
 /// The figures of one route in all threads.
 #[derive(Debug, Default)]
 pub struct RouteTotals {
-    /// The responses by [`STATUSES`].
-    pub statuses: [u64; STATUSES.len()],
-    /// The lookups by [`OUTCOMES`].
-    pub outcomes: [u64; OUTCOMES.len()],
+    /// The responses by [`STATUS_LABELS`].
+    pub statuses: [u64; STATUS_LABELS.len()],
+    /// The lookups by [`CACHE_OUTCOMES`].
+    pub outcomes: [u64; CACHE_OUTCOMES.len()],
     /// Bytes of bodies that were passed to connections.
     pub bytes: u64,
     /// From a request's header to the response's.
@@ -194,13 +194,13 @@ impl RouteTotals {
 /// One response that has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseFigures {
-    /// The index of its route in [`ROUTES`].
+    /// The index of its route in [`ROUTE_LABELS`].
     pub route: usize,
     /// `None`: the client left before the header.
     pub status: Option<u16>,
     /// How the cache answered; `None` where nothing was looked up.
     pub outcome: Option<&'static str>,
-    /// The index of an error's cause in [`CAUSES`].
+    /// The index of an error's cause in [`FAILURE_CAUSES`].
     pub cause: Option<usize>,
     /// Bytes of its body.
     pub bytes: u64,
@@ -215,8 +215,8 @@ pub struct ResponseFigures {
 /// Counters that all threads share would move between their processors with every response.
 #[derive(Debug)]
 pub struct ThreadMetrics {
-    routes: [RouteCounters; ROUTES.len()],
-    causes: [AtomicU64; CAUSES.len()],
+    routes: [RouteCounters; ROUTE_LABELS.len()],
+    causes: [AtomicU64; FAILURE_CAUSES.len()],
 }
 
 impl Default for ThreadMetrics {
@@ -230,9 +230,9 @@ impl ThreadMetrics {
     pub fn record(&self, response: &ResponseFigures) {
         let Some(route) = self.routes.get(response.route) else { return };
         let status = response.status.unwrap_or(CLIENT_LEFT);
-        let status = STATUSES.binary_search(&status).unwrap_or(0);
+        let status = STATUS_LABELS.binary_search(&status).unwrap_or(0);
         route.statuses[status].fetch_add(1, Ordering::Relaxed);
-        let outcome = response.outcome.and_then(|label| OUTCOMES.iter().position(|outcome| *outcome == label));
+        let outcome = response.outcome.and_then(|label| CACHE_OUTCOMES.iter().position(|outcome| *outcome == label));
         if let Some(outcome) = outcome {
             route.outcomes[outcome].fetch_add(1, Ordering::Relaxed);
         }
@@ -263,7 +263,7 @@ impl RequestMetrics {
 
     /// The figures of each route with its label, summed over all threads.
     pub fn routes(&self) -> Vec<(&'static str, RouteTotals)> {
-        let mut routes: Vec<_> = ROUTES.into_iter().map(|label| (label, RouteTotals::default())).collect();
+        let mut routes: Vec<_> = ROUTE_LABELS.into_iter().map(|label| (label, RouteTotals::default())).collect();
         for thread in self.threads.iter() {
             for ((_, totals), counters) in iter::zip(&mut routes, &thread.routes) {
                 totals.add(counters);
@@ -273,12 +273,12 @@ impl RequestMetrics {
     }
 
     /// The error responses of each cause with its label, summed over all threads.
-    pub fn causes(&self) -> [(&'static str, u64); CAUSES.len()] {
-        let mut totals = [0; CAUSES.len()];
+    pub fn causes(&self) -> [(&'static str, u64); FAILURE_CAUSES.len()] {
+        let mut totals = [0; FAILURE_CAUSES.len()];
         for thread in self.threads.iter() {
             add_each(&mut totals, &thread.causes);
         }
-        array::from_fn(|cause| (CAUSES[cause], totals[cause]))
+        array::from_fn(|cause| (FAILURE_CAUSES[cause], totals[cause]))
     }
 }
 
@@ -317,9 +317,9 @@ mod tests {
 
     #[test]
     fn statuses_are_in_order_and_every_label_stands_once() {
-        assert!(STATUSES.windows(2).all(|pair| pair[0] < pair[1]));
-        assert!(TIME_BOUNDS.windows(2).all(|pair| pair[0] < pair[1]));
-        for labels in [&ROUTES[..], &OUTCOMES[..], &CAUSES[..]] {
+        assert!(STATUS_LABELS.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(TIME_BOUNDS_S.windows(2).all(|pair| pair[0] < pair[1]));
+        for labels in [&ROUTE_LABELS[..], &CACHE_OUTCOMES[..], &FAILURE_CAUSES[..]] {
             let distinct: std::collections::BTreeSet<_> = labels.iter().collect();
             assert_eq!(distinct.len(), labels.len());
         }
@@ -349,12 +349,12 @@ mod tests {
             scope.spawn(|| metrics.of_this_thread().record(&ResponseFigures { status: None, ..zip }));
         });
         let (label, route) = metrics.routes().swap_remove(4);
-        let counted: Vec<_> = STATUSES.into_iter().zip(route.statuses).filter(|(_, count)| *count > 0).collect();
+        let counted: Vec<_> = STATUS_LABELS.into_iter().zip(route.statuses).filter(|(_, count)| *count > 0).collect();
         assert_eq!((label, counted), ("zip", vec![(0, 1), (200, 1), (499, 1)]));
         assert_eq!((route.outcomes[0], route.bytes), (2, 21));
         assert_eq!(metrics.causes()[2], ("no-version", 2));
         let sum = route.head.sum_seconds();
         assert!((sum - 0.004).abs() < 1e-9 && route.head.buckets[1] == 2, "{:?}", route.head);
-        assert_eq!(route.whole.buckets[TIME_BOUNDS.len()], 3);
+        assert_eq!(route.whole.buckets[TIME_BOUNDS_S.len()], 3);
     }
 }

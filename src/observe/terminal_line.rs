@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{http::body::BodyOutcome, value::text::size};
 
-/// Time, status, method, path, how the cache answered, bytes, milliseconds; for an error its sentence.
-pub(super) fn line(event: &AccessEvent<'_>, now: Timestamp) -> Vec<u8> {
+/// The line: time, status, method, path, how the cache answered, bytes, milliseconds; for an error its sentence.
+pub(super) fn format(event: &AccessEvent<'_>, now: Timestamp) -> Vec<u8> {
     let status = event.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
     let method = truncate(event.method, MAX_METHOD_BYTES);
     let path = printable(event.path.as_bytes(), MAX_PATH_BYTES);

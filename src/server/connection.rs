@@ -9,6 +9,7 @@ use hyper_util::{
     server::conn::auto::Builder,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::server::TlsStream;
 use tokio_util::{either::Either, sync::CancellationToken};
 
 use super::{
@@ -16,7 +17,7 @@ use super::{
     connection_places::ConnectionPlace,
     poll_on_wake::PollOnWake,
     stream_timeout::StreamExecutor,
-    timeouts::{ConnectionTimeouts, TimedBody, TimedIo, TimedOut},
+    timeouts::{ConnectionPhase, ConnectionTimeouts, TimedBody, TimedIo, TimedOut},
     tls::{self, TlsServer},
 };
 use crate::{
@@ -56,7 +57,7 @@ impl ShutdownTokens {
     }
 }
 
-/// What a connection is served with.
+/// The parts that a connection is served with.
 pub(super) struct ConnectionParts<H> {
     /// `None` without TLS.
     pub(super) tls: Option<Arc<TlsServer>>,
@@ -84,26 +85,10 @@ pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static
         let io = TimedIo::new(socket, timeouts.clone());
         let io = match tls {
             None => Either::Left(io),
-            Some(tls) => {
-                // Taken before the client is verified: what changes from now on ends the connection.
-                let tls = tls.state();
-                let handshake = tokio::select! {
-                    handshake = tls.accept(io) => handshake,
-                    () = shutdown.graceful.cancelled() => return,
-                    () = shutdown.abort.cancelled() => return,
-                    _ = timeouts.timed_out(false) => return,
-                };
-                match handshake {
-                    Ok(io) => {
-                        peer.certificate = tls::client_certificate(&io);
-                        if peer.certificate.is_some() {
-                            shutdown.distrusted = tls.distrusted();
-                        }
-                        Either::Right(io)
-                    }
-                    Err(error) => return tls::log_handshake_failure(&error, peer.addr),
-                }
-            }
+            Some(tls) => match accept_tls(&tls, io, &mut peer, &mut shutdown, &timeouts).await {
+                Some(io) => Either::Right(io),
+                None => return,
+            },
         };
         let io = TokioIo::new(io);
         let request_timeouts = timeouts.clone();
@@ -132,9 +117,9 @@ pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static
             }
         });
         let mut connection = pin!(builder.serve_connection(io, service));
-        let mut closing = false;
+        let mut phase = ConnectionPhase::Open;
         loop {
-            let mut end = PollOnWake::new(wait_for_end(&shutdown, &timeouts, closing));
+            let mut end = PollOnWake::new(wait_for_end(&shutdown, &timeouts, phase));
             tokio::select! {
                 biased;
                 // How a connection breaks is not logged here: the access event of its request reports the outcome.
@@ -149,8 +134,40 @@ pub(super) fn run<H: Handler, S: AsyncRead + AsyncWrite + Send + Unpin + 'static
                     ConnectionEnd::Graceful => {}
                 },
             }
-            closing = true;
+            phase = ConnectionPhase::Closing;
             connection.as_mut().graceful_shutdown();
+        }
+    }
+}
+
+/// Does the TLS handshake of a connection, and sets the certificate of `peer`; `None` when the connection is to be closed. A
+/// connection with a client's certificate ends when that may no longer be trusted.
+async fn accept_tls<S: AsyncRead + AsyncWrite + Unpin>(
+    tls: &TlsServer,
+    io: TimedIo<S>,
+    peer: &mut Peer,
+    shutdown: &mut ShutdownTokens,
+    timeouts: &ConnectionTimeouts,
+) -> Option<TlsStream<TimedIo<S>>> {
+    // Taken before the client is verified: what changes from now on ends the connection.
+    let state = tls.state();
+    let handshake = tokio::select! {
+        handshake = state.accept(io) => handshake,
+        () = shutdown.graceful.cancelled() => return None,
+        () = shutdown.abort.cancelled() => return None,
+        _ = timeouts.timed_out(ConnectionPhase::Open) => return None,
+    };
+    match handshake {
+        Ok(io) => {
+            peer.certificate = tls::client_certificate(&io);
+            if peer.certificate.is_some() {
+                shutdown.distrusted = state.distrusted();
+            }
+            Some(io)
+        }
+        Err(error) => {
+            tls::log_handshake_failure(&error, peer.addr);
+            None
         }
     }
 }
@@ -162,7 +179,7 @@ async fn wait_and_handle<H: Handler>(
     request: Request<Incoming>,
     peer: Peer,
 ) -> Response<H::Body> {
-    if place.take_a_free_one().await {
+    if place.wait_for_free_place().await {
         handler.handle(request, peer).await
     } else {
         handler.refuse(request, peer, Refusal::NoConnection)
@@ -177,13 +194,18 @@ enum ConnectionEnd {
     Graceful,
 }
 
-/// Waits for a reason to end the connection, other than that the client closes it. `closing`: it ends gracefully already.
-async fn wait_for_end(shutdown: &ShutdownTokens, timeouts: &ConnectionTimeouts, closing: bool) -> ConnectionEnd {
+/// Waits for a reason to end the connection, other than that the client closes it.
+async fn wait_for_end(
+    shutdown: &ShutdownTokens,
+    timeouts: &ConnectionTimeouts,
+    phase: ConnectionPhase,
+) -> ConnectionEnd {
+    let is_open = phase == ConnectionPhase::Open;
     tokio::select! {
         () = shutdown.abort.cancelled() => ConnectionEnd::Abort,
-        () = shutdown.graceful.cancelled(), if !closing => ConnectionEnd::Graceful,
-        () = shutdown.distrusted.cancelled(), if !closing => ConnectionEnd::Graceful,
-        timed_out = timeouts.timed_out(closing) => match timed_out {
+        () = shutdown.graceful.cancelled(), if is_open => ConnectionEnd::Graceful,
+        () = shutdown.distrusted.cancelled(), if is_open => ConnectionEnd::Graceful,
+        timed_out = timeouts.timed_out(phase) => match timed_out {
             TimedOut::Idle => ConnectionEnd::Graceful,
             TimedOut::Stalled => ConnectionEnd::Abort,
         },

@@ -1,9 +1,8 @@
-//! Who gets a connection while they are scarce.
+//! Shares out the connections among clients.
 //!
 //! Up to `server.max_connections` are served, and one client may hold all of them. When all are taken, a new client takes
-//! one from the client that holds more than half: an idle one, else the one that has not moved for the
-//! longest. A few more are accepted beyond the limit, for health checks: any other request on those waits a moment for a
-//! place, and is then refused.
+//! one from the client that holds more than half: an idle one, else the one without progress for the longest. A few more are
+//! accepted beyond the limit, for health checks: any other request on those waits a moment for a place, and is then refused.
 
 use std::{
     collections::HashMap,
@@ -162,8 +161,9 @@ impl ConnectionPlace {
         self.is_reserved.load(Ordering::Relaxed)
     }
 
-    /// Waits a moment for a place within the limit. Returns false at the deadline, and at once when many wait.
-    pub(super) async fn take_a_free_one(&self) -> bool {
+    /// Waits for a place within the limit, at most [`RESERVED_WAIT`], and takes it. False when none was free, and at once when
+    /// many connections wait.
+    pub(super) async fn wait_for_free_place(&self) -> bool {
         /// One of the waiting connections.
         struct Waiting<'a>(&'a AtomicUsize);
         impl Drop for Waiting<'_> {

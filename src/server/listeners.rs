@@ -12,8 +12,9 @@ use crate::peer::{ListenerKind, Peer};
 
 /// Length of a listener's accept queue, in connections.
 const TCP_BACKLOG: u32 = 1024;
-/// First and longest pause after a failed accept. Without a pause, a process without free descriptors would spin.
+/// First pause after a failed accept. Without a pause, a process without free descriptors would spin.
 const MIN_ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+/// Longest pause after several failed accepts.
 const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// An address that cannot be bound.

@@ -35,6 +35,41 @@ pub(super) enum TimedOut {
     Stalled,
 }
 
+/// Whether a connection takes new requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ConnectionPhase {
+    /// It does.
+    Open,
+    /// It ends after the running requests.
+    Closing,
+}
+
+/// When a client times out without further progress.
+struct ClientDeadline {
+    /// `None` while the mirror has to act, or without a limit.
+    at: Option<Instant>,
+    reason: TimedOut,
+}
+
+/// The order in which connections are ended to make room for others. The smallest is ended first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct EvictionOrder {
+    activity: ConnectionActivity,
+    /// Of one activity, the connection without progress for the longest comes first.
+    last_progress: Instant,
+}
+
+/// What a connection does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum ConnectionActivity {
+    /// It has no request.
+    Idle,
+    /// Its client has to take response bytes.
+    WaitsForClient,
+    /// The mirror makes a response.
+    WaitsForMirror,
+}
+
 /// The progress of a connection, shared by its socket and its requests.
 #[derive(Debug)]
 pub(super) struct ConnectionTimeouts {
@@ -79,37 +114,37 @@ impl ConnectionTimeouts {
         RequestGuard { timeouts: self.clone(), waiting_for_mirror: true }
     }
 
-    /// Waits until the client has timed out. While the connection is `closing`, an idle client has the send timeout to
-    /// accept its last bytes.
-    pub(super) async fn timed_out(&self, closing: bool) -> TimedOut {
+    /// Waits until the client has timed out. While the connection closes, an idle client has the send timeout to accept its
+    /// last bytes.
+    pub(super) async fn timed_out(&self, phase: ConnectionPhase) -> TimedOut {
         loop {
             let now = Instant::now();
-            let (deadline, reason) = self.deadline(closing);
+            let deadline = self.deadline(phase);
             // Progress may bring the deadline forward, but never to before the shorter timeout from now: checking this
             // often is never late.
             let check = now + self.header_timeout.min(self.send_timeout).min(MAX_CHECK_INTERVAL);
-            match deadline {
-                Some(deadline) if deadline <= now => return reason,
-                Some(deadline) => sleep_until(deadline.min(check)).await,
+            match deadline.at {
+                Some(at) if at <= now => return deadline.reason,
+                Some(at) => sleep_until(at.min(check)).await,
                 None => sleep_until(check).await,
             }
         }
     }
 
-    /// When the client times out without further progress; `None` while the mirror has to act, or without a limit.
-    fn deadline(&self, closing: bool) -> (Option<Instant>, TimedOut) {
+    fn deadline(&self, phase: ConnectionPhase) -> ClientDeadline {
         let progress = self.progress.lock();
         let after = |timeout| progress.last_progress.checked_add(timeout);
+        let stalled = |at| ClientDeadline { at, reason: TimedOut::Stalled };
         if progress.write_blocked || (progress.running > 0 && progress.waiting_for_mirror == 0) {
-            (after(self.send_timeout), TimedOut::Stalled)
+            stalled(after(self.send_timeout))
         } else if progress.running > 0 {
-            (None, TimedOut::Stalled)
+            stalled(None)
         } else if progress.total == 0 {
-            (after(self.header_timeout), TimedOut::Stalled)
-        } else if closing {
-            (after(self.send_timeout), TimedOut::Stalled)
+            stalled(after(self.header_timeout))
+        } else if phase == ConnectionPhase::Closing {
+            stalled(after(self.send_timeout))
         } else {
-            (after(self.header_timeout), TimedOut::Idle)
+            ClientDeadline { at: after(self.header_timeout), reason: TimedOut::Idle }
         }
     }
 
@@ -119,16 +154,15 @@ impl ConnectionTimeouts {
         progress.running > 0 || progress.write_blocked
     }
 
-    /// The order in which connections are ended for others: those without a request first, then those whose client does
-    /// not move, then the others; of each, the one without progress for the longest.
-    pub(super) fn eviction_order(&self) -> (u8, Instant) {
+    /// Where the connection stands among those that may be ended to make room for others.
+    pub(super) fn eviction_order(&self) -> EvictionOrder {
         let progress = self.progress.lock();
-        let rank = match (progress.running, progress.waiting_for_mirror) {
-            (0, _) => 0,
-            (_, 0) => 1,
-            _ => 2,
+        let activity = match (progress.running, progress.waiting_for_mirror) {
+            (0, _) => ConnectionActivity::Idle,
+            (_, 0) => ConnectionActivity::WaitsForClient,
+            _ => ConnectionActivity::WaitsForMirror,
         };
-        (rank, progress.last_progress)
+        EvictionOrder { activity, last_progress: progress.last_progress }
     }
 
     /// Records the result of a write. Only the end of a blocked write is progress: other writes, for example HTTP/2 ping
@@ -176,7 +210,7 @@ pub(super) struct TimedBody<B> {
     body: B,
     guard: RequestGuard,
     socket: SocketControl,
-    /// Of the HTTP/2 stream; `None` for HTTP/1.
+    /// The progress of the HTTP/2 stream; `None` for HTTP/1.
     stream: Option<Arc<StreamProgress>>,
 }
 

@@ -87,13 +87,13 @@ pub enum ClientAuth {
 pub(super) struct TlsServer {
     current: ArcSwap<TlsState>,
     config: Config,
-    /// Of the files at the start.
+    /// The fingerprint of the files at the start.
     fingerprint: files::FileFingerprint,
     certificates: Arc<ServerCertificates>,
     revoked: Arc<RevokedCertificates>,
 }
 
-/// What new connections are accepted with.
+/// The TLS settings of new connections.
 pub(super) struct TlsState {
     acceptor: TlsAcceptor,
     client_fingerprint: files::FileFingerprint,
@@ -109,7 +109,8 @@ impl std::fmt::Debug for TlsServer {
 }
 
 impl TlsServer {
-    /// Reads the certificates. Their ends are kept in `certificates`, and in `revoked` which ones of clients are revoked.
+    /// Reads the certificates. Stores in `certificates` when they end, and in `revoked` which certificates of clients are
+    /// revoked.
     ///
     /// # Errors
     /// The first file that cannot be used.
@@ -126,7 +127,7 @@ impl TlsServer {
         Ok(Self { current, config: config.clone(), fingerprint, certificates, revoked })
     }
 
-    /// What a new connection is accepted with.
+    /// The settings of a new connection.
     pub(super) fn state(&self) -> Arc<TlsState> {
         self.current.load_full()
     }
@@ -138,7 +139,7 @@ impl TlsServer {
     }
 
     /// Uses other files for new connections. Connections of clients that were verified with other files end after their
-    /// running requests: they come again and are verified anew.
+    /// running requests, so that the clients connect again and are verified anew.
     fn replace(&self, mut loaded: files::LoadedFiles) {
         self.certificates.set(std::mem::take(&mut loaded.certificates));
         self.revoked.set(std::mem::take(&mut loaded.revoked));

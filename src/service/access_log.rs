@@ -16,7 +16,7 @@ use crate::{
         body::{Body, BodyEnd, BodyOutcome},
         cache_status::CacheStatus,
     },
-    observe::{self, AccessEvent, ROUTES, ResponseFigures, ThreadMetrics},
+    observe::{self, AccessEvent, ROUTE_LABELS, ResponseFigures, ThreadMetrics},
     peer::ClientRequest,
 };
 
@@ -86,7 +86,7 @@ pub(super) fn log_at_end(response: Response<Body>, parts: &Parts, mut context: R
 /// What is known before a response ends of the figures that it is counted by.
 struct ResponseCount {
     started: Instant,
-    /// The index in [`ROUTES`].
+    /// The index in [`ROUTE_LABELS`].
     route: usize,
     outcome: Option<&'static str>,
     /// Of an error about a package.
@@ -224,14 +224,14 @@ fn dialect_label(dialect: Dialect, request: &ApiRequest) -> &'static str {
     }
 }
 
-/// The index in [`ROUTES`] of requests that match no route.
-const NO_ROUTE: usize = ROUTES.len() - 1;
+/// The index in [`ROUTE_LABELS`] of requests that match no route.
+const NO_ROUTE: usize = ROUTE_LABELS.len() - 1;
 
 pub(super) fn route_label(request: &ApiRequest) -> &'static str {
-    ROUTES[route_number(request)]
+    ROUTE_LABELS[route_number(request)]
 }
 
-/// The index of a request's route in [`ROUTES`].
+/// The index of a request's route in [`ROUTE_LABELS`].
 fn route_number(request: &ApiRequest) -> usize {
     match request {
         ApiRequest::Releases { .. } => 0,

@@ -60,7 +60,7 @@ fn table(stats: &Stats) -> String {
 
 /// `github: credential GITHUB_TOKEN in use; 4999 requests left until …`
 pub(in crate::cli) fn credential_line(credential: &CredentialStats) -> String {
-    format!("{}: credential {} {}", credential.upstream, credential.credential, credential.state())
+    format!("{}: credential {} {}", credential.upstream, credential.credential, credential.describe())
 }
 
 fn answers(hits: u64, served: u64) -> String {

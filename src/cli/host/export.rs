@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use crate::{
-    admin_api::{EXPORT_BYTES, ExportHosted},
+    admin_api::{EXPORT_BYTES_FIELD, ExportHosted},
     app::{BackupFile, BackupFileError, BackupProblem, BackupSummary},
     atomic_file::AtomicFile,
     cli::{
@@ -41,7 +41,7 @@ pub(super) fn run(mirror: &AdminArgs, file: &Path, since: &[PathBuf], json: bool
     admin_client::run_at(mirror, async |client| {
         let mut answer = client.export_hosted(&ExportHosted { known }).await?;
         let bar = ByteBar::new("export");
-        let bytes = answer.headers().get(EXPORT_BYTES).and_then(|value| value.to_str().ok()?.parse().ok());
+        let bytes = answer.headers().get(EXPORT_BYTES_FIELD).and_then(|value| value.to_str().ok()?.parse().ok());
         bar.set_length(bytes.unwrap_or_default());
         let mut out = archive.file();
         while let Some(chunk) = bounded::read_chunk(&mut answer, IDLE_TIMEOUT).await? {

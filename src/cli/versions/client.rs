@@ -10,7 +10,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::publish::{PackageZip, zip_body};
 use crate::{
     admin_api::{
-        CONTENT_DIGEST, Call, DeletedVersion, FailureCode, MAX_PUBLISH_ANSWER_BYTES, PATH_PREFIX, PublishError,
+        ADMIN_PATH_PREFIX, CONTENT_DIGEST, Call, DeletedVersion, FailureCode, MAX_PUBLISH_ANSWER_BYTES, PublishError,
         PublishedVersion,
     },
     cli::{
@@ -159,7 +159,7 @@ impl HostedClient {
     /// As [`HostedClient::publish`].
     pub(super) async fn call<C: Call>(&self, request: &C) -> anyhow::Result<HostedAnswer<C::Answer>> {
         let body = serde_json::to_vec(request).context("write the request")?;
-        let request = self.client.post(format!("{}{PATH_PREFIX}{}", self.base, C::ROUTE)).body(body);
+        let request = self.client.post(format!("{}{ADMIN_PATH_PREFIX}{}", self.base, C::ROUTE)).body(body);
         self.send(request.header(header::CONTENT_TYPE, "application/json"), ANSWER_TIMEOUT).await
     }
 

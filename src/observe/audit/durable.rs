@@ -1,4 +1,4 @@
-//! Lines that are on disk before the act that they tell of.
+//! Lines that are on disk before the act that they record.
 
 use std::{
     sync::mpsc::TrySendError,
@@ -14,10 +14,10 @@ use super::{AUDIT_RETRY_INTERVAL, AuditEvent, AuditLog, AuditMessage, AuditWrite
 
 /// Longest wait until a line is on disk.
 pub const AUDIT_DEADLINE: Duration = Duration::from_secs(5);
-/// The pause between two attempts.
-const ATTEMPT_INTERVAL: Duration = Duration::from_millis(250);
+/// The pause between two attempts to write a line.
+const DURABLE_ATTEMPT_INTERVAL: Duration = Duration::from_millis(250);
 /// The pause before a full queue is tried again.
-const QUEUE_INTERVAL: Duration = Duration::from_millis(5);
+const FULL_QUEUE_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The audit log could not be written in time: the act that was to be recorded must not be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,19 +29,19 @@ pub struct AuditUnwritable;
 /// A line whose writing is waited for.
 pub(super) struct DurableLine {
     line: Vec<u8>,
-    /// Told whether it is on disk; closed when nothing waits for it any longer.
+    /// Receives whether the line is on disk; closed when nothing waits for it any longer.
     done: oneshot::Sender<DurableOutcome>,
 }
 
-/// What became of a line.
+/// The outcome of writing a line.
 enum DurableOutcome {
     Written,
     Failed,
 }
 
 impl AuditLog {
-    /// Writes a line, and returns when it is on disk: only then may the caller do what it tells of. A file that cannot be
-    /// written is tried again until [`AUDIT_DEADLINE`].
+    /// Writes a line, and returns when it is on disk: only then may the caller do the act that it records. A file that cannot
+    /// be written is tried again until [`AUDIT_DEADLINE`].
     ///
     /// After an error, or when the future is dropped, the line may be written or not.
     ///
@@ -57,7 +57,7 @@ impl AuditLog {
         line.push(b'\n');
         let attempts = async {
             while !self.write_durably(&line).await {
-                sleep(ATTEMPT_INTERVAL).await;
+                sleep(DURABLE_ATTEMPT_INTERVAL).await;
             }
         };
         timeout(deadline, attempts).await.map_err(|_| AuditUnwritable)
@@ -73,7 +73,7 @@ impl AuditLog {
                 Err(TrySendError::Disconnected(_)) => return false,
                 Err(TrySendError::Full(back)) => message = back,
             }
-            sleep(QUEUE_INTERVAL).await;
+            sleep(FULL_QUEUE_INTERVAL).await;
         }
     }
 }
@@ -82,7 +82,7 @@ impl AuditWriter {
     /// Writes a line and waits for the disk, also shortly after a failure.
     pub(super) fn write_durable(&mut self, line: DurableLine) {
         let DurableLine { line, done } = line;
-        // What waited for it has given up, and does nothing.
+        // The caller has given up, and does nothing.
         if done.is_closed() {
             return;
         }

@@ -1,7 +1,7 @@
-//! Reads subject, end and number of a certificate: of a client's, and of the mirror's own.
+//! Reads subject, end and serial number of a certificate: of a client's, and of the mirror's own.
 //!
-//! The TLS library has checked the certificate by then, and gives none of them. This reads the few fields of DER
-//! ([X.690]) that are needed, refuses every other form, and never panics.
+//! The TLS library has checked the certificate by then, but does not give these fields. This module reads them from DER
+//! ([X.690]), refuses every other form, and never panics.
 //!
 //! [X.690]: https://www.itu.int/rec/T-REC-X.690
 
@@ -45,7 +45,7 @@ const SHORT_NAMES: [(&[u8], &str); 9] = [
 /// Reads a certificate in DER. One with an unexpected form has no subject and has ended.
 pub(super) fn parse(der: &[u8]) -> ClientCertificate {
     let fingerprint = Digest::of(der);
-    match fields(der) {
+    match parse_fields(der) {
         Some(CertificateFields { subject, not_after, serial }) => {
             ClientCertificate { subject: subject_text(subject), fingerprint, not_after, serial }
         }
@@ -56,17 +56,16 @@ pub(super) fn parse(der: &[u8]) -> ClientCertificate {
     }
 }
 
-/// The end of a certificate of the mirror: that of the first in its chain that ends. `number` is its place in the
-/// configuration, from 1.
-pub(super) fn end_of<'d>(mut chain: impl Iterator<Item = &'d [u8]>, number: usize) -> CertificateEnd {
-    let own = chain.next().and_then(fields);
-    let others = chain.filter_map(|der| fields(der).map(|fields| fields.not_after));
+/// When a certificate of the mirror ends: the earliest end in its chain. `number` is its place in the configuration, from 1.
+pub(super) fn certificate_end<'d>(mut chain: impl Iterator<Item = &'d [u8]>, number: usize) -> CertificateEnd {
+    let own = chain.next().and_then(parse_fields);
+    let others = chain.filter_map(|der| parse_fields(der).map(|fields| fields.not_after));
     let name = own.as_ref().and_then(|own| subject_text(own.subject)).unwrap_or_else(|| format!("number {number}"));
     CertificateEnd { name, not_after: own.map(|own| others.fold(own.not_after, Timestamp::min)) }
 }
 
-/// The same, each under a name of its own: of several with one subject, each has its number in the configuration, too.
-pub(super) fn with_own_names(mut certificates: Vec<CertificateEnd>) -> Vec<CertificateEnd> {
+/// The same certificates, with the number in the configuration added to each name that several have.
+pub(super) fn make_names_unique(mut certificates: Vec<CertificateEnd>) -> Vec<CertificateEnd> {
     let names: Vec<String> = certificates.iter().map(|certificate| certificate.name.clone()).collect();
     for (at, certificate) in certificates.iter_mut().enumerate() {
         if names.iter().filter(|name| **name == certificate.name).count() > 1 {
@@ -76,7 +75,7 @@ pub(super) fn with_own_names(mut certificates: Vec<CertificateEnd>) -> Vec<Certi
     certificates
 }
 
-/// What is read of a certificate.
+/// The fields of a certificate that are read.
 struct CertificateFields<'d> {
     /// The RDNs of the subject.
     subject: DerReader<'d>,
@@ -85,10 +84,10 @@ struct CertificateFields<'d> {
     serial: SerialNumber,
 }
 
-/// The fields of a certificate ([RFC 5280 §4.1]).
+/// Reads the fields of a certificate ([RFC 5280 §4.1]).
 ///
 /// [RFC 5280 §4.1]: https://www.rfc-editor.org/rfc/rfc5280#section-4.1
-fn fields(der: &[u8]) -> Option<CertificateFields<'_>> {
+fn parse_fields(der: &[u8]) -> Option<CertificateFields<'_>> {
     let mut signed = DerReader(der).enter(SEQUENCE)?.enter(SEQUENCE)?;
     if signed.0.first() == Some(&VERSION) {
         signed.next()?;
@@ -99,7 +98,7 @@ fn fields(der: &[u8]) -> Option<CertificateFields<'_>> {
     signed.enter(SEQUENCE)?;
     let mut validity = signed.enter(SEQUENCE)?;
     validity.next()?;
-    let not_after = time(&validity.next()?)?;
+    let not_after = parse_time(&validity.next()?)?;
     Some(CertificateFields { subject: signed.enter(SEQUENCE)?, not_after, serial })
 }
 
@@ -201,7 +200,7 @@ fn push_hex(out: &mut String, byte: u8) {
 }
 
 /// A time of a validity (RFC 5280 §4.1.2.5): always in UTC and with seconds.
-fn time(value: &DerValue<'_>) -> Option<Timestamp> {
+fn parse_time(value: &DerValue<'_>) -> Option<Timestamp> {
     let text = std::str::from_utf8(value.content).ok()?.strip_suffix('Z')?;
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -332,9 +331,9 @@ mod tests {
         assert_eq!(read.not_after, "2031-02-03T00:00:00Z".parse().expect("a time"));
         assert_eq!(read.fingerprint, Digest::of(&der));
         let late = DerValue { tag: GENERALIZED_TIME, content: b"20510203040506Z", whole: &[] };
-        assert_eq!(time(&late), "2051-02-03T04:05:06Z".parse().ok());
+        assert_eq!(parse_time(&late), "2051-02-03T04:05:06Z".parse().ok());
         for content in [&b"991332000000Z"[..], b"9912310000Z", b"991231000000+0000", b"\xff"] {
-            assert_eq!(time(&DerValue { tag: UTC_TIME, content, whole: &[] }), None);
+            assert_eq!(parse_time(&DerValue { tag: UTC_TIME, content, whole: &[] }), None);
         }
     }
 
@@ -344,13 +343,13 @@ mod tests {
         let mut params = CertificateParams::default();
         params.not_after = date_time_ymd(2030, 1, 1);
         let authority = params.self_signed(&KeyPair::generate().expect("a key")).expect("a certificate").der().to_vec();
-        let end = end_of([&early[..], &authority].into_iter(), 1);
+        let end = certificate_end([&early[..], &authority].into_iter(), 1);
         assert_eq!(
             end,
             CertificateEnd { name: "CN=mirror.example".into(), not_after: "2030-01-01T00:00:00Z".parse().ok() }
         );
         let unreadable = CertificateEnd { name: "number 2".into(), not_after: None };
-        assert_eq!(end_of([&b"no certificate"[..]].into_iter(), 2), unreadable);
+        assert_eq!(certificate_end([&b"no certificate"[..]].into_iter(), 2), unreadable);
     }
 
     proptest! {

@@ -23,7 +23,7 @@ use webpki::BorrowedCertRevocationList;
 
 use super::{
     ALPN_PROTOCOLS, CertResolver, CertificateFiles, ClientAuth, Config,
-    certificate_fields::{end_of, with_own_names},
+    certificate_fields::{certificate_end, make_names_unique},
 };
 use crate::{
     entry::Digest,
@@ -86,13 +86,13 @@ impl TlsError {
 /// A digest of the content of all files.
 pub(super) type FileFingerprint = Digest;
 
-/// What the files of a configuration say.
+/// The content of the files of a configuration.
 pub(super) struct LoadedFiles {
-    /// Of every file.
+    /// The fingerprint of all files.
     pub(super) fingerprint: FileFingerprint,
-    /// Of the files by which clients are verified.
+    /// The fingerprint of the files by which clients are verified.
     pub(super) client_fingerprint: FileFingerprint,
-    /// The ends of the certificates.
+    /// When the certificates end.
     pub(super) certificates: Vec<CertificateEnd>,
     /// The clients' certificates that are revoked.
     pub(super) revoked: HashSet<SerialNumber>,
@@ -119,16 +119,16 @@ pub(super) fn read(config: &Config) -> Result<LoadedFiles, TlsError> {
     let mut digests = Vec::new();
     let mut keys = Vec::new();
     for CertificateFiles { cert_file, key_file } in &config.certificates {
-        let cert = bytes(cert_file)?;
-        let key = bytes(key_file)?;
+        let cert = read_file(cert_file)?;
+        let key = read_file(key_file)?;
         digests.extend_from_slice(&Digest::of(&cert).0);
         digests.extend_from_slice(&Digest::of(&key).0);
-        keys.push(Arc::new(certified_key(cert_file, &cert, key_file, &key)?));
+        keys.push(Arc::new(parse_certified_key(cert_file, &cert, key_file, &key)?));
     }
-    let end = |(at, key): (usize, &Arc<CertifiedKey>)| end_of(key.cert.iter().map(|der| der.as_ref()), at + 1);
-    let certificates = with_own_names(keys.iter().enumerate().map(end).collect());
+    let end = |(at, key): (usize, &Arc<CertifiedKey>)| certificate_end(key.cert.iter().map(|der| der.as_ref()), at + 1);
+    let certificates = make_names_unique(keys.iter().enumerate().map(end).collect());
     let mut client_digests = Vec::new();
-    let ClientVerification { verifier, revoked } = client_verification(config, &mut client_digests)?;
+    let ClientVerification { verifier, revoked } = build_client_verification(config, &mut client_digests)?;
     let client_fingerprint = Digest::of(&client_digests);
     digests.extend_from_slice(&client_fingerprint.0);
     let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -146,9 +146,9 @@ struct ClientVerification {
     revoked: HashSet<SerialNumber>,
 }
 
-/// Verifies clients as `client_ca_file`, `client_crl_file` and `client_auth` say; adds the digests of the files to
-/// `digests`.
-fn client_verification(config: &Config, digests: &mut Vec<u8>) -> Result<ClientVerification, TlsError> {
+/// Builds the verification of clients by `client_ca_file`, `client_crl_file` and `client_auth`; adds the digests of the files
+/// to `digests`.
+fn build_client_verification(config: &Config, digests: &mut Vec<u8>) -> Result<ClientVerification, TlsError> {
     let mut revoked = HashSet::new();
     let Some(ca_file) = &config.client_ca_file else {
         let is_unused = config.client_auth == ClientAuth::Optional && config.client_crl_file.is_none();
@@ -156,7 +156,7 @@ fn client_verification(config: &Config, digests: &mut Vec<u8>) -> Result<ClientV
         return if is_unused { Ok(ClientVerification { verifier, revoked }) } else { Err(TlsError::NoClientAuthority) };
     };
     let unusable = |file: &Path, reason: &str| TlsError::Unusable { file: file.to_owned(), reason: reason.into() };
-    let ca = bytes(ca_file)?;
+    let ca = read_file(ca_file)?;
     digests.extend_from_slice(&Digest::of(&ca).0);
     let mut authorities = RootCertStore::empty();
     for authority in CertificateDer::pem_slice_iter(&ca) {
@@ -167,7 +167,7 @@ fn client_verification(config: &Config, digests: &mut Vec<u8>) -> Result<ClientV
     let mut builder =
         WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), Arc::new(aws_lc_rs::default_provider()));
     if let Some(crl_file) = &config.client_crl_file {
-        let text = bytes(crl_file)?;
+        let text = read_file(crl_file)?;
         digests.extend_from_slice(&Digest::of(&text).0);
         let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&text).collect();
         let lists = lists.map_err(|_| unusable(crl_file, "is not valid PEM"))?;
@@ -196,11 +196,12 @@ fn revoked_serials(list: &CertificateRevocationListDer<'_>) -> Option<Vec<Serial
     list.into_iter().map(|revoked| Some(SerialNumber::of_der(revoked.ok()?.serial_number))).collect()
 }
 
-fn bytes(file: &Path) -> Result<Vec<u8>, TlsError> {
+fn read_file(file: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(file).map_err(|source| TlsError::Unreadable { file: file.to_owned(), source })
 }
 
-fn certified_key(cert_file: &Path, cert: &[u8], key_file: &Path, key: &[u8]) -> Result<CertifiedKey, TlsError> {
+/// Parses a certificate with its chain, and its key.
+fn parse_certified_key(cert_file: &Path, cert: &[u8], key_file: &Path, key: &[u8]) -> Result<CertifiedKey, TlsError> {
     let unusable = |file: &Path, reason: &str| TlsError::Unusable { file: file.to_owned(), reason: reason.into() };
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert).collect();
     let chain = chain.map_err(|_| unusable(cert_file, "is not valid PEM"))?;

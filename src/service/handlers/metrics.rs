@@ -16,7 +16,10 @@ use prometheus_client::{
 use crate::{
     dialect::{ApiRequest, Ops},
     http::body::Body,
-    observe::{self, AuditLog, CAUSES, DOWNLOAD_OUTCOMES, OUTCOMES, RouteTotals, STATUSES, TIME_BOUNDS, TimeTotals},
+    observe::{
+        self, AuditLog, CACHE_OUTCOMES, DOWNLOAD_OUTCOMES, FAILURE_CAUSES, RouteTotals, STATUS_LABELS, TIME_BOUNDS_S,
+        TimeTotals,
+    },
     peer::{CertificateEnd, ListenerKind},
     registry::{CredentialStatus, PlaceKind, Registry, UpstreamReportLine},
     service::{Service, headers::NO_STORE},
@@ -80,7 +83,7 @@ struct Figures {
     registry: Arc<Registry>,
     upstreams: Vec<UpstreamReportLine>,
     refused: Vec<(&'static str, u64)>,
-    causes: [(&'static str, u64); CAUSES.len()],
+    causes: [(&'static str, u64); FAILURE_CAUSES.len()],
     audit_lost: u64,
     is_ready: bool,
     degraded: usize,
@@ -116,7 +119,7 @@ impl Figures {
         let help = "Responses by route and status code; 499: the client left before the header; 0: any other code";
         let mut family = encoder.encode_descriptor("requests", help, None, MetricType::Counter)?;
         for (route, figures) in &self.routes {
-            for (status, count) in STATUSES.into_iter().zip(figures.statuses) {
+            for (status, count) in STATUS_LABELS.into_iter().zip(figures.statuses) {
                 let labels = [("route", (*route).to_owned()), ("code", status.to_string())];
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
@@ -124,7 +127,7 @@ impl Figures {
         let help = "Lookups by route and how the cache answered";
         let mut family = encoder.encode_descriptor("cache_answers", help, None, MetricType::Counter)?;
         for (route, figures) in &self.routes {
-            for (outcome, count) in OUTCOMES.into_iter().zip(figures.outcomes) {
+            for (outcome, count) in CACHE_OUTCOMES.into_iter().zip(figures.outcomes) {
                 let labels = [("route", *route), ("outcome", outcome)];
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
@@ -304,7 +307,7 @@ impl Collector for Figures {
 }
 
 fn encode_times(times: &TimeTotals, encoder: &mut prometheus_client::encoding::MetricEncoder<'_>) -> Encoded {
-    let bounds = TIME_BOUNDS.into_iter().chain([f64::MAX]);
+    let bounds = TIME_BOUNDS_S.into_iter().chain([f64::MAX]);
     let buckets: Vec<(f64, u64)> = bounds.zip(times.buckets).collect();
     encoder.encode_histogram::<NoLabelSet>(times.sum_seconds(), times.buckets.iter().sum(), &buckets, None)
 }

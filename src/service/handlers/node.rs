@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 
 use super::admin;
 use crate::{
-    admin_api::PATH_PREFIX,
+    admin_api::ADMIN_PATH_PREFIX,
     entry::Key,
     fleet::{ARCHIVE_PATH, CHANGES_PATH},
     http::body::Body,
@@ -35,7 +35,9 @@ impl Service {
         let service = self.clone();
         let (parts, body) = request.into_parts();
         async move {
-            if let Some(route) = parts.uri.path().strip_prefix(PATH_PREFIX).filter(|_| parts.method == Method::POST) {
+            if let Some(route) =
+                parts.uri.path().strip_prefix(ADMIN_PATH_PREFIX).filter(|_| parts.method == Method::POST)
+            {
                 return admin::answer_node(&service, route, admin::input(body)).await;
             }
             if parts.uri.path() == CHANGES_PATH && parts.method == Method::POST {

@@ -158,7 +158,7 @@ fn shared_text(shared: &SharedBucketState) -> String {
     let SharedBucketState { queued, queue, .. } = shared;
     let waiting =
         format!("{} zips wait for their upload, {} of {}", count(*queued), size(queue.bytes), size(queue.limit));
-    format!("{}; {waiting}", shared.state())
+    format!("{}; {waiting}", shared.describe())
 }
 
 impl ShownSpace {
@@ -170,7 +170,7 @@ impl ShownSpace {
 
 impl ShownUpstream {
     fn new(upstream: UpstreamState, now: Timestamp) -> Self {
-        let state = upstream.state();
+        let state = upstream.describe();
         let UpstreamState { name, answered_at, failure, pause, answered, failed, queues, credentials } = upstream;
         let class = match (&pause, answered_at, &failure) {
             (Some(_), ..) | (None, None, Some(_)) => "degraded",
@@ -199,6 +199,6 @@ impl ShownUpstream {
 
 impl ShownCredential {
     fn new(credential: CredentialStats) -> Self {
-        Self { state: credential.state(), is_refused: !credential.refused.is_empty(), name: credential.credential }
+        Self { state: credential.describe(), is_refused: !credential.refused.is_empty(), name: credential.credential }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
         CertificateState, FailedPublicationRow, FailureCode, FleetState, LoggedEvent, MirrorStatus, SharedBucketState,
         SpaceUse, UpstreamFailure, UpstreamPause, UpstreamState,
     },
-    observe::{self, AuditLog, OUTCOMES, RecentEvent},
+    observe::{self, AuditLog, CACHE_OUTCOMES, RecentEvent},
     peer::CertificateEnd,
     registry::{
         BucketOperation, BucketState, CallTimes, FailedCall, FleetFigures, Registry, UpstreamReportLine,
@@ -31,7 +31,7 @@ pub(in crate::service) fn mirror_status(service: &Service) -> MirrorStatus {
     let reasons = service.faults().into_reasons();
     let memory = registry.memory();
     let routes = service.metrics.routes();
-    let outcomes = routes.iter().flat_map(|(_, route)| OUTCOMES.into_iter().zip(route.outcomes));
+    let outcomes = routes.iter().flat_map(|(_, route)| CACHE_OUTCOMES.into_iter().zip(route.outcomes));
     MirrorStatus {
         state: service.readiness.state(&reasons),
         reasons,

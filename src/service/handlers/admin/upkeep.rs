@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     admin_api::{
-        AdminRequest as _, CountHosted, EXPORT_BYTES, ErrorCode, ExportHosted, FailedPublicationList, HostedCheck,
-        HostedCount, ListFailedPublications, PruneEvent, PruneHosted, PrunedZip,
+        AdminRequest as _, CountHosted, EXPORT_BYTES_FIELD, ErrorCode, ExportHosted, FailedPublicationList,
+        HostedCheck, HostedCount, ListFailedPublications, PruneEvent, PruneHosted, PrunedZip,
     },
     http::body::Body,
     package::{PackageId, PackageName},
@@ -32,7 +32,7 @@ pub(super) async fn export(registry: &Registry, request: ExportHosted) -> Result
     let export = HostedUpkeep::of(hosted(registry)?).export(request.known, registry.now()).await;
     let export = export.map_err(|error| AdminError::new(ErrorCode::Other, error.to_string()))?;
     let mut response = with_type("application/x-tar", Body::stream(export.chunks.map(Ok).boxed(), None));
-    response.headers_mut().insert(EXPORT_BYTES, HeaderValue::from(export.zip_bytes));
+    response.headers_mut().insert(EXPORT_BYTES_FIELD, HeaderValue::from(export.zip_bytes));
     Ok(response)
 }
 

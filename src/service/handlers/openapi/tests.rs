@@ -13,9 +13,9 @@ use serde_json::Value;
 use super::DOCUMENT;
 use crate::{
     admin_api::{
-        AdminRequest, BlockVersions, CheckDocument, CollectGarbage, CountHosted, CreateToken, ExportArchives,
-        ExportHosted, FailureCode, GetFirstSeen, GetStoredState, ImportArchive, ImportDocument, ImportSource,
-        KeepArchives, ListArchives, ListBlocks, ListFailedPublications, ListPins, ListTokens, PATH_PREFIX, Ping,
+        ADMIN_PATH_PREFIX, AdminRequest, BlockVersions, CheckDocument, CollectGarbage, CountHosted, CreateToken,
+        ExportArchives, ExportHosted, FailureCode, GetFirstSeen, GetStoredState, ImportArchive, ImportDocument,
+        ImportSource, KeepArchives, ListArchives, ListBlocks, ListFailedPublications, ListPins, ListTokens, Ping,
         PlanImport, PruneHosted, PushArchives, PushEvent, PushState, PushSums, ReadArchive, ReadStats, ReadStatus,
         ReloadConfig, RemoveArchives, RevokeToken, RotateSigningKey, SetRoute, ShowRoute, UnblockVersions,
         UnyankVersion, VerifyArchives, VerifyHosted, WarmArchive, WarmLists, YankVersion,
@@ -190,7 +190,7 @@ fn every_path_of_the_document_is_parsed_and_every_request_has_a_path() {
         let tag = operation.content["tags"][0].as_str().expect("a tag");
         let expected = match &request {
             ApiRequest::Ops(Ops::Admin(path)) => {
-                assert_eq!(operation.template, format!("{PATH_PREFIX}{path}"));
+                assert_eq!(operation.template, format!("{ADMIN_PATH_PREFIX}{path}"));
                 "administration"
             }
             ApiRequest::Ops(Ops::Web(_)) => "web",
@@ -283,7 +283,7 @@ fn every_administrative_route_is_described_and_no_other() {
     let document = document();
     let operations = operations(&document);
     let posts = operations.iter().filter(|operation| operation.content["tags"][0] == "administration");
-    let described = posts.map(|operation| operation.template.trim_start_matches(PATH_PREFIX).to_owned());
+    let described = posts.map(|operation| operation.template.trim_start_matches(ADMIN_PATH_PREFIX).to_owned());
     assert_eq!(described.collect::<BTreeSet<_>>(), admin_routes());
     let with_octets = [ImportArchive::ROUTE.to_owned()];
     let with_json = examples().into_keys().map(str::to_owned);
@@ -294,7 +294,7 @@ fn every_administrative_route_is_described_and_no_other() {
 fn administrative_requests_have_the_described_fields() {
     let document = document();
     for (route, read_and_write) in examples() {
-        let body = &document["paths"][format!("{PATH_PREFIX}{route}")]["post"]["requestBody"]["content"];
+        let body = &document["paths"][format!("{ADMIN_PATH_PREFIX}{route}")]["post"]["requestBody"]["content"];
         let body = &body["application/json"];
         let schema = resolve(&document, &body["schema"]);
         let written = read_and_write(&body["example"]).unwrap_or_else(|error| panic!("{route}: {error}"));
