@@ -5,6 +5,7 @@
 
 use std::{
     any::Any,
+    io,
     marker::PhantomData,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -25,6 +26,15 @@ pub(crate) struct BlockingTask<T> {
 pub(crate) fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> BlockingTask<T> {
     let work: ErasedWork = Box::new(move || Box::new(work()));
     BlockingTask { task: spawn(work), result: PhantomData }
+}
+
+/// Runs blocking work that fails with an [`io::Error`]; a panic of the work becomes such an error.
+///
+/// Dropping the future does not stop the work.
+pub(crate) async fn run_blocking_io<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 fn spawn(work: ErasedWork) -> JoinHandle<Box<dyn Any + Send>> {

@@ -1,7 +1,8 @@
 //! The storage tiers: complete archives and documents, in memory and on disk.
 //!
 //! [`memory::Memory`] keeps small archives, [`disk::Disk`] keeps all of them. Both return an [`Object`]; the cache
-//! decides which tier it asks first. A shared bucket can become a third tier: no tier assumes that it is the only one.
+//! decides which tier it asks first. The bucket that mirrors share is a further tier, in [`crate::cache`]: no tier
+//! assumes that it is the only one.
 
 use std::{fs::File, io, sync::Arc};
 
@@ -68,7 +69,7 @@ impl Object {
         }
     }
 
-    /// True for an archive that is in memory for the clients that wait for it, and stored nowhere, for want of room.
+    /// True for an archive that is stored in no tier, for want of room, and is in memory for the clients that wait for it.
     pub fn is_passing_through(&self) -> bool {
         self.usage.is_none() && self.is_in_memory()
     }

@@ -1,7 +1,7 @@
 //! The disk tier: archives and documents in files, durable, within one limit.
 //!
-//! [`Disk`] is the asynchronous face and composes the parts; each part blocks and runs on the blocking pool. A hit on an
-//! open, verified blob neither blocks nor writes.
+//! [`Disk`] is the asynchronous interface and composes the parts; each part blocks and runs on the blocking pool. A hit
+//! on an open, verified blob neither blocks nor writes.
 
 use std::{
     io,
@@ -39,6 +39,7 @@ use self::{
     usage_flush::UsageFlush,
 };
 use crate::{
+    blocking::run_blocking_io,
     entry::{Key, Meta},
     observe::CacheMetrics,
     storage::{Object, ObjectContent, TierUsage},
@@ -99,7 +100,7 @@ pub use sources::{DiskSources, SourcePlace, SourceRecord, SourceSelection};
 pub use spool::Spool;
 pub use upload_queue::{DiskUploads, UploadQueueUsage};
 
-/// The least usable limit: index and journal must fit, with some space beside them.
+/// The smallest `disk.limit`: index and journal must fit, with some space beside them.
 pub const MIN_DISK_LIMIT: ByteSize = ByteSize::mib(4);
 
 /// The tier's name in `Cache-Status`.
@@ -181,12 +182,12 @@ pub enum OpenError {
         known: u32,
     },
     /// The limit is too small.
-    #[error("disk.limit is {}, the least is {}", ByteSize(*limit), ByteSize(*least))]
+    #[error("disk.limit is {}, the minimum is {}", ByteSize(*limit), ByteSize(*minimum))]
     Limit {
         /// The configured limit, bytes.
         limit: u64,
-        /// The least possible limit, bytes.
-        least: u64,
+        /// The smallest possible limit, bytes.
+        minimum: u64,
     },
     /// The file system fails.
     #[error("cannot {what}")]
@@ -302,7 +303,7 @@ impl Disk {
     ) -> io::Result<Object> {
         let admission = Arc::clone(&self.admission);
         let key = key.clone();
-        blocking(move || admission.run(&key, spool, meta, upload, |_| {})).await
+        run_blocking_io(move || admission.run(&key, spool, meta, upload, |_| {})).await
     }
 
     /// The queue of uploads to the shared bucket.
@@ -332,7 +333,7 @@ impl Disk {
     /// The first error; a key that cannot be removed does not stop the removal of the others.
     pub async fn remove_all(&self, removed: Vec<Key>) -> io::Result<()> {
         let keys = Arc::clone(&self.keys);
-        blocking(move || keys.remove_all(&removed)).await
+        run_blocking_io(move || keys.remove_all(&removed)).await
     }
 
     /// Quarantines an object that was found damaged; its readers keep it. A blob that was stored again since is not
@@ -344,7 +345,7 @@ impl Disk {
         let repair = Arc::clone(&self.repair);
         let digest = object.meta.digest;
         let content = object.content.clone();
-        blocking(move || match content {
+        run_blocking_io(move || match content {
             ObjectContent::Disk(file) => repair.quarantine_file(&digest, reason, &file),
             ObjectContent::Memory(_) => repair.quarantine(&digest, reason, || Ok(true)),
         })
@@ -410,7 +411,7 @@ impl Disk {
         let index = Arc::clone(index);
         let scrub = Arc::clone(scrub);
         let lock = Arc::clone(lock);
-        blocking(move || {
+        run_blocking_io(move || {
             flush.run()?;
             blobs.purge_unlinked_rows()?;
             index.close(|txn| scrub.save(txn))?;
@@ -419,9 +420,4 @@ impl Disk {
         })
         .await
     }
-}
-
-/// Runs blocking work on the blocking pool; a panic of the work becomes an error.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    crate::blocking::spawn_blocking(work).await.map_err(io::Error::other)?
 }

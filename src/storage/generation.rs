@@ -1,4 +1,4 @@
-//! Change counters: they tell whether what was read of a package is still what is stored.
+//! Change counters: they show whether the stored content of a package changed after it was read.
 //!
 //! Every cache in front of slower storage follows one protocol. A reader takes a [`Generation`] before it reads, and
 //! caches what it found with [`Generation::run_if_current`]. A writer first changes what is stored, then calls
@@ -97,10 +97,10 @@ impl Generation {
     }
 }
 
-/// The counter of a key's package: everything before the third slash (`upstream/owner/repo/…`). FNV-1a is enough, since
-/// names are short and a collision only costs a recomputation.
+/// The counter of a key's package, by the FNV-1a hash of the key's first segments. FNV-1a is enough: names are short, and
+/// a collision only costs a recomputation.
 fn counter_index(key: &Key) -> usize {
-    // `upstream:name/…` or `upstream/owner/repo/…`.
+    // Keys have the form `upstream:name/…` or `upstream/owner/repo/…`.
     let first = key.as_str().split('/').next().unwrap_or_default();
     let segments = if first.contains(':') { 1 } else { 3 };
     let package = key.as_str().split_inclusive('/').take(segments).flat_map(str::bytes);

@@ -8,9 +8,9 @@ use super::{
     blob_keys::BlobKeys,
     blob_metas::BlobMetas,
     blobs::Blobs,
-    budget::{Budget, StoredKind, allocated_bytes},
+    budget::{Budget, Reservation, StoredKind, allocated_bytes},
     health::{DiskArea, DiskHealth},
-    index::{self, Index, IndexRow, PinState},
+    index::{self, Index, IndexRow, PinState, QueuedUpload, ReplacedBlob},
     layout::Layout,
     pending_updates::PendingUpdates,
     sidecar::Sidecar,
@@ -18,7 +18,7 @@ use super::{
     space::Space,
     spool::Spool,
     stage::{self, StagedFile},
-    upload_queue::{self, UploadQueue},
+    upload_queue::UploadQueue,
 };
 use crate::sendfile::FileBacked as _;
 use crate::{
@@ -73,6 +73,36 @@ pub(super) struct AdmissionParts {
     pub(super) uploads: Arc<UploadQueue>,
 }
 
+/// Which file a blob has after an admission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AdmittedBytes {
+    /// That of an earlier admission of the same bytes, which is verified.
+    Earlier,
+    /// The spool. It replaces an earlier file that is not verified.
+    Spooled,
+}
+
+/// The sidecar of an admission, durable in the spool folder, and what the admission is to change.
+struct StagedSidecar {
+    sidecar: StagedFile,
+    /// The bytes of the sidecar; `None` where the spool's reservation has them.
+    reservation: Option<Reservation>,
+    bytes: AdmittedBytes,
+    /// The row of the blob before the admission.
+    old_row: Option<IndexRow>,
+    /// The row of the blob after the admission.
+    row: IndexRow,
+}
+
+/// What renaming the files of an admission did.
+struct NamedFiles {
+    outcome: io::Result<()>,
+    /// Number of files that have their final names.
+    renamed: usize,
+    /// The retired file of the blob, if it is being read.
+    reader: Option<Arc<BlobFile>>,
+}
+
 /// The state that a failed admission goes back to.
 struct Undo<'a> {
     digest: &'a Digest,
@@ -122,57 +152,11 @@ impl Admission {
 
         let marks = self.keys.freeze_marks();
         let lock = self.blobs.lock(&digest);
-        let old_row = self.blobs.row(&digest)?;
-        let sidecar = self.sidecar_with(key, &meta, old_row.as_ref())?;
-        let text = sidecar.to_bytes()?;
-        let blob_cost = allocated_bytes(meta.len);
-        let sidecar_cost = allocated_bytes(text.len() as u64);
-        // Stored bytes stay only if they are verified; otherwise the new bytes replace them.
-        let keeps_old_blob = old_row.is_some() && self.blobs.is_verified_with_len(&digest, meta.len);
-        let sidecar_reservation = if keeps_old_blob {
-            Some(self.space.reserve(sidecar_cost)?)
-        } else {
-            let cost = blob_cost + sidecar_cost;
-            file.with_reservation(|held| held.as_mut().map_or(Ok(()), |held| self.space.resize(held, cost)))?;
-            None
-        };
-        let staged = StagedFile::write(self.layout.next_staging_path(), &[&text])?;
+        let StagedSidecar { sidecar, reservation, bytes, old_row, row } = self.stage_sidecar(key, &meta, &file)?;
         after_step(AdmissionStep::SidecarSynced);
-
-        let mut files = vec![(staged, self.layout.sidecar(&digest))];
-        let mut reader = None;
-        if keeps_old_blob {
-            // The new copy may have readers: its bytes count until they close it.
-            drop(blob);
-        } else {
-            reader = self.blobs.retire_file(&digest);
-            files.insert(0, (blob, self.layout.blob(&digest)));
-        }
-        let mut renamed = 0;
-        let steps: &[AdmissionStep] = if keeps_old_blob {
-            &[AdmissionStep::SidecarNamed]
-        } else {
-            &[AdmissionStep::BlobNamed, AdmissionStep::SidecarNamed]
-        };
-        let published = stage::publish(&self.layout.shard(digest.0[0]), files, |count| {
-            renamed = count;
-            after_step(steps[count - 1]);
-        });
-        if published.is_ok() {
-            after_step(AdmissionStep::FolderSynced);
-        }
-        let keys = sidecar.indexed_keys();
-        let upload = upload.map(|pin| upload_queue::entry_of(key, digest, pin));
-        let new_row = IndexRow::new(meta.len, blob_cost + sidecar_cost, self.updates.now(), keys);
-        let indexed = published.and_then(|()| {
-            // Not before: the row of unlinked files must not look like one of stored files when the admission fails.
-            self.blobs.mark_linked(&digest);
-            self.index.write(|txn| {
-                upload.iter().try_for_each(|upload| index::put_upload(txn, upload))?;
-                index::put_blob(txn, &digest, &new_row, Some(key))
-            })
-        });
-        let replaced = match indexed {
+        let NamedFiles { outcome, renamed, reader } = self.name_files(&digest, bytes, blob, sidecar, &mut after_step);
+        let upload = upload.map(|pin| QueuedUpload { key: key.clone(), digest, pin });
+        let replaced = match outcome.and_then(|()| self.write_row(key, &digest, &row, upload.as_ref())) {
             Ok(replaced) => replaced,
             Err(error) => {
                 if renamed > 0 {
@@ -182,28 +166,107 @@ impl Admission {
             }
         };
         after_step(AdmissionStep::Indexed);
-        self.blobs.record_kept(&digest, &new_row);
-        upload.iter().for_each(|upload| self.uploads.protect(upload, new_row.cost));
-
-        if let Some(row) = &old_row {
-            let freed = if keeps_old_blob { row.cost - allocated_bytes(row.len) } else { row.cost };
+        self.blobs.record_kept(&digest, &row);
+        upload.iter().for_each(|upload| self.uploads.protect(upload, row.cost));
+        if let Some(old) = &old_row {
+            let freed = match bytes {
+                AdmittedBytes::Earlier => old.cost - allocated_bytes(old.len),
+                AdmittedBytes::Spooled => old.cost,
+            };
             release_on_close(reader, self.budget.release(StoredKind::Blob, freed));
         }
-        let reservation = if keeps_old_blob { sidecar_reservation } else { file.with_reservation(Option::take) };
+        let reservation = match bytes {
+            AdmittedBytes::Earlier => reservation,
+            AdmittedBytes::Spooled => file.with_reservation(Option::take),
+        };
         reservation.into_iter().for_each(|reservation| reservation.commit(StoredKind::Blob));
         let old_keys = replaced.row.iter().flat_map(|old| &old.keys);
-        self.metas.invalidate(old_keys.chain(&new_row.keys).map(|indexed| &indexed.key));
+        self.metas.invalidate(old_keys.chain(&row.keys).map(|indexed| &indexed.key));
         self.metas.cache_admitted(key, Arc::clone(&meta));
-        self.blobs.mark_admitted(&digest, old_row.is_none(), (!keeps_old_blob).then_some(&file));
+        self.blobs.mark_admitted(&digest, old_row.is_none(), (bytes == AdmittedBytes::Spooled).then_some(&file));
         drop(lock);
         if let Some(old_blob) = replaced.moved_from {
             self.keys.detach(&old_blob, key)?;
         }
         // Held until the key has left its old blob: a concurrent keep mark would rewrite that sidecar with the key.
         drop(marks);
-        let file = if keeps_old_blob { self.blobs.open(&digest)?.unwrap_or(file) } else { file };
+        let file = match bytes {
+            AdmittedBytes::Earlier => self.blobs.open(&digest)?.unwrap_or(file),
+            AdmittedBytes::Spooled => file,
+        };
         let usage = file.usage().cloned();
         Ok(Object { meta, content: ObjectContent::Disk(file), tier: DISK_TIER, usage })
+    }
+
+    /// Writes the sidecar in the spool folder and reserves what the admission adds to the disk: the sidecar, or both files
+    /// in the reservation of `file`, the spool's. The caller holds the digest's lock and the marks.
+    fn stage_sidecar(&self, key: &Key, meta: &Meta, file: &BlobFile) -> io::Result<StagedSidecar> {
+        let digest = meta.digest;
+        let old_row = self.blobs.row(&digest)?;
+        let sidecar = self.sidecar_with(key, meta, old_row.as_ref())?;
+        let text = sidecar.to_bytes()?;
+        let sidecar_cost = allocated_bytes(text.len() as u64);
+        let cost = allocated_bytes(meta.len) + sidecar_cost;
+        let is_stored = old_row.is_some() && self.blobs.is_verified_with_len(&digest, meta.len);
+        let bytes = if is_stored { AdmittedBytes::Earlier } else { AdmittedBytes::Spooled };
+        let reservation = match bytes {
+            AdmittedBytes::Earlier => Some(self.space.reserve(sidecar_cost)?),
+            AdmittedBytes::Spooled => {
+                file.with_reservation(|held| held.as_mut().map_or(Ok(()), |held| self.space.resize(held, cost)))?;
+                None
+            }
+        };
+        let staged = StagedFile::write(self.layout.next_staging_path(), &[&text])?;
+        let row = IndexRow::new(meta.len, cost, self.updates.now(), sidecar.indexed_keys());
+        Ok(StagedSidecar { sidecar: staged, reservation, bytes, old_row, row })
+    }
+
+    /// Gives the staged files their final names. The caller holds the digest's lock.
+    fn name_files(
+        &self,
+        digest: &Digest,
+        bytes: AdmittedBytes,
+        blob: StagedFile,
+        sidecar: StagedFile,
+        after_step: &mut impl FnMut(AdmissionStep),
+    ) -> NamedFiles {
+        let mut files = vec![(sidecar, self.layout.sidecar(digest))];
+        let mut steps = vec![AdmissionStep::SidecarNamed];
+        let mut reader = None;
+        match bytes {
+            // Removes the spool. It may have readers: its bytes count until they close it.
+            AdmittedBytes::Earlier => drop(blob),
+            AdmittedBytes::Spooled => {
+                reader = self.blobs.retire_file(digest);
+                files.insert(0, (blob, self.layout.blob(digest)));
+                steps.insert(0, AdmissionStep::BlobNamed);
+            }
+        }
+        let mut renamed = 0;
+        let outcome = stage::publish(&self.layout.shard(digest.0[0]), files, |count| {
+            renamed = count;
+            after_step(steps[count - 1]);
+        });
+        if outcome.is_ok() {
+            after_step(AdmissionStep::FolderSynced);
+        }
+        NamedFiles { outcome, renamed, reader }
+    }
+
+    /// Writes the row of a blob whose files have their final names, and its entry in the queue of uploads.
+    fn write_row(
+        &self,
+        key: &Key,
+        digest: &Digest,
+        row: &IndexRow,
+        upload: Option<&QueuedUpload>,
+    ) -> io::Result<ReplacedBlob> {
+        // Not before: the row of unlinked files must not look like one of stored files when the admission fails.
+        self.blobs.mark_linked(digest);
+        self.index.write(|txn| {
+            upload.into_iter().try_for_each(|upload| index::put_upload(txn, upload))?;
+            index::put_blob(txn, digest, row, Some(key))
+        })
     }
 
     /// The blob's sidecar with `key` added. The keep mark belongs to the key: it outlives damage and moves to a new

@@ -7,8 +7,8 @@ use super::{
     space::Space,
 };
 
-/// Space is allocated in steps of this many bytes, and at least one step ahead where the file system allows it: for the
-/// pins of more than a hundred zips.
+/// Space is allocated in steps of this many bytes, and at least one step ahead where the file system allows it. One step
+/// holds the pins of more than a hundred zips.
 const ALLOCATION_STEP_BYTES: u64 = 64 << 10;
 
 /// The open file. Its length is the end of its content: the space ahead lies beyond it.
@@ -59,7 +59,7 @@ impl AppendFile {
         self.file.try_clone()
     }
 
-    /// The budget of the file, which its last reader may have to hold.
+    /// The reservation of the file's bytes. While the file is still read, its last reader must hold it.
     pub(super) fn into_reservation(self) -> Reservation {
         self.reservation
     }
@@ -111,7 +111,8 @@ impl AppendFile {
         self.file.sync_data()
     }
 
-    /// Reserves and allocates space for a content of `end` bytes and more; where there is none ahead, for `end` bytes.
+    /// Reserves and allocates space for `end` bytes of content and at least one step ahead; without room for the step, for
+    /// `end` bytes.
     fn reserve(&mut self, end: u64, space: &Space) -> io::Result<()> {
         let wanted = wanted_allocation(end);
         if self.allocated >= end + ALLOCATION_STEP_BYTES {
@@ -123,7 +124,7 @@ impl AppendFile {
         let wanted = wanted.min(self.reservation.bytes());
         while let Err(error) = allocate(&self.file, wanted) {
             if error.kind() != io::ErrorKind::StorageFull || space.evict(ALLOCATION_STEP_BYTES) == 0 {
-                // What was allocated before may do; the write shows.
+                // The space that was allocated before may suffice: the write shows it.
                 return Ok(());
             }
         }

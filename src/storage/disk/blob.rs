@@ -19,6 +19,7 @@ use super::{
     page_cache::PageCacheHints,
 };
 use crate::{
+    blocking::run_blocking_io,
     entry::Digest,
     sendfile::{self, FileBacked, Mapping},
     storage::UsageCounters,
@@ -110,11 +111,11 @@ impl BlobFile {
             return Ok(buf.freeze());
         }
         let this = Arc::clone(self);
-        let rest = crate::blocking::spawn_blocking(move || {
+        run_blocking_io(move || {
             this.read_exact(&mut buf[have..], offset + have as u64)?;
             Ok(buf.freeze())
-        });
-        rest.await.map_err(io::Error::other)?
+        })
+        .await
     }
 
     /// As [`BlobFile::read`], for a plain socket: returns a slice of the file that `sendfile` sends without copying
@@ -128,8 +129,7 @@ impl BlobFile {
         if !self.page_cache.contains(offset, len) {
             if !is_in_page_cache(&self.file, offset, len) {
                 let this = Arc::clone(self);
-                let load = crate::blocking::spawn_blocking(move || this.load_into_page_cache(offset, len));
-                load.await.map_err(io::Error::other)??;
+                run_blocking_io(move || this.load_into_page_cache(offset, len)).await?;
             }
             self.page_cache.insert(offset, len);
         }
@@ -191,7 +191,7 @@ impl BlobFile {
         stat.len() == len
     }
 
-    /// The blocks that the file takes on disk, bytes; 0 when the system does not say.
+    /// The bytes that the file takes on disk, in whole blocks; 0 if its length cannot be read.
     pub(super) fn allocated_bytes(&self) -> u64 {
         self.file.metadata().map(|stat| allocated_bytes(stat.len())).unwrap_or_default()
     }
@@ -203,8 +203,7 @@ impl BlobFile {
     pub(super) async fn verify(self: &Arc<Self>, digest: Digest) -> io::Result<bool> {
         let hash = || async {
             let this = Arc::clone(self);
-            let found = crate::blocking::spawn_blocking(move || this.hash()).await.map_err(io::Error::other)??;
-            Ok::<_, io::Error>(found == digest)
+            run_blocking_io(move || Ok(this.hash()? == digest)).await
         };
         self.verified.get_or_try_init(hash).await.copied()
     }

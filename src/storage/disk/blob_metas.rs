@@ -51,7 +51,7 @@ impl BlobMetas {
                     return Ok(MetaLookup::Absent);
                 };
                 let meta = Arc::new(meta.clone());
-                self.cache.keep(key, Arc::clone(&meta), &before);
+                self.cache.insert(key, Arc::clone(&meta), &before);
                 Ok(MetaLookup::Found(meta))
             }
             Err(error) if is_damage(&error) => Ok(MetaLookup::DamagedSidecar(digest)),
@@ -68,7 +68,7 @@ impl BlobMetas {
     /// Caches the metadata of a key that was just admitted. The caller holds the blob's lock.
     pub(super) fn cache_admitted(&self, key: &Key, meta: Arc<Meta>) {
         let now = self.cache.snapshot(key);
-        self.cache.keep(key, meta, &now);
+        self.cache.insert(key, meta, &now);
     }
 
     /// Drops keys from the cache. Call it after their change is in the index.

@@ -236,8 +236,8 @@ impl Blobs {
         Ok(())
     }
 
-    /// Bytes that unlinking all blobs would free that have no keep mark and no reader and wait for no upload. A blob with
-    /// several of these counts several times, so the result may be too low.
+    /// Bytes that evicting all evictable blobs would free: those without a keep mark, a reader and a waiting upload. A blob
+    /// with several of these is subtracted several times, so the result may be too low.
     pub(super) fn evictable_bytes(&self) -> u64 {
         let kept: u64 = self.kept.lock().values().sum();
         let spared = kept.saturating_add(self.open_files.read_bytes()).saturating_add(self.uploads.bytes());
@@ -245,7 +245,8 @@ impl Blobs {
     }
 
     /// Unlinks blobs, least recently used first, until `bytes` are unlinked; returns the bytes freed at once. Skips kept
-    /// blobs, those that wait for their upload, and blobs whose lock is held. The caller calls [`Blobs::purge_unlinked_rows`] afterwards.
+    /// blobs, those that wait for their upload, and blobs whose lock is held. The caller calls
+    /// [`Blobs::purge_unlinked_rows`] afterwards.
     pub(super) fn evict(&self, bytes: u64, spare: Spare) -> u64 {
         let mut victims = Vec::new();
         let mut sum = 0;

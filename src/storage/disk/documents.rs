@@ -7,7 +7,6 @@ use parking_lot::Mutex;
 use tracing::warn;
 
 use super::{
-    blocking,
     budget::{Budget, StoredKind, allocated_bytes},
     document_file,
     health::{DiskArea, DiskHealth},
@@ -20,7 +19,10 @@ use super::{
     stage::{self, StagedFile},
     usage_flush::UsageFlush,
 };
-use crate::entry::{Digest, Document, DocumentMeta, Key};
+use crate::{
+    blocking::run_blocking_io,
+    entry::{Digest, Document, DocumentMeta, Key},
+};
 
 /// Pending renewals beyond this number are flushed at once.
 const MAX_PENDING_RENEWALS: usize = 1024;
@@ -49,7 +51,7 @@ impl DiskDocuments {
     pub async fn get(&self, key: &Key) -> io::Result<Option<Document>> {
         let store = Arc::clone(&self.store);
         let key = key.clone();
-        blocking(move || store.read(&key)).await
+        run_blocking_io(move || store.read(&key)).await
     }
 
     /// Reads the document of a key and quarantines a damaged one. Does not count as a use.
@@ -59,7 +61,7 @@ impl DiskDocuments {
     pub async fn check(&self, key: &Key) -> io::Result<Integrity> {
         let store = Arc::clone(&self.store);
         let key = key.clone();
-        blocking(move || store.check(&key)).await
+        run_blocking_io(move || store.check(&key)).await
     }
 
     /// When the document of a key was stored, by its file; `None` where there is none.
@@ -68,7 +70,7 @@ impl DiskDocuments {
     /// When the file cannot be read.
     pub async fn stored_at(&self, key: &Key) -> io::Result<Option<Timestamp>> {
         let path = self.store.layout.document(&document_id(key));
-        blocking(move || stage::written_at(&path)).await
+        run_blocking_io(move || stage::written_at(&path)).await
     }
 
     /// Stores a document, replacing an earlier one; durable when it returns.
@@ -80,7 +82,7 @@ impl DiskDocuments {
         let store = Arc::clone(&self.store);
         let key = key.clone();
         let document = document.clone();
-        blocking(move || store.write(&key, &document)).await
+        run_blocking_io(move || store.write(&key, &document)).await
     }
 
     /// Renews the metadata of a document whose body is unchanged.
@@ -95,7 +97,7 @@ impl DiskDocuments {
             return Ok(());
         }
         let store = Arc::clone(&self.store);
-        blocking(move || store.flush.run()).await
+        run_blocking_io(move || store.flush.run()).await
     }
 
     /// The keys of all documents.
@@ -104,7 +106,7 @@ impl DiskDocuments {
     /// When the index cannot be read.
     pub async fn keys(&self) -> io::Result<Vec<Key>> {
         let store = Arc::clone(&self.store);
-        let rows = blocking(move || store.index.read(|txn| DOCUMENTS.all(txn))).await?;
+        let rows = run_blocking_io(move || store.index.read(|txn| DOCUMENTS.all(txn))).await?;
         let keys = rows.into_iter().filter_map(|(_, row)| row).flat_map(|row| row.keys);
         Ok(keys.map(|indexed| indexed.key).collect())
     }
@@ -123,7 +125,7 @@ impl DiskDocuments {
     /// The first error; a document that cannot be removed does not stop the removal of the others.
     pub async fn remove_all(&self, keys: Vec<Key>) -> io::Result<()> {
         let store = Arc::clone(&self.store);
-        blocking(move || store.remove_all(&keys)).await
+        run_blocking_io(move || store.remove_all(&keys)).await
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) enum DiskArea {
     Blobs,
     /// Stored documents.
     Documents,
-    /// The pins journal.
+    /// The pins journal and the file of recorded sources.
     Pins,
     /// The index.
     Index,

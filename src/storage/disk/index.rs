@@ -27,10 +27,10 @@ mod uploads;
 pub(super) use file::{IndexReservation, MissingBytes};
 pub(super) use lru_table::{BLOBS, DOCUMENTS, IndexRow, IndexedKey};
 pub(super) use tables::{
-    PinPosition, clear_pins, count_pins, find_blob, find_blobs, first_keys_with_prefix, is_kept_key, kept_among,
-    kept_blobs, kept_missing_keys, keys_of_other_blobs, keys_with_prefix, move_pins, pin_position, pinned_among,
-    pinned_keys_after, pinned_keys_with_prefix, put_blob, remove_blobs, remove_kept_keys, renewal, set_pin_position,
-    set_pin_positions, set_renewal,
+    PinPosition, PinUpdate, ReplacedBlob, clear_pins, count_pins, find_blob, find_blobs, first_keys_with_prefix,
+    is_kept_key, kept_among, kept_blobs, kept_missing_keys, keys_of_other_blobs, keys_with_prefix, move_pins,
+    pin_position, pinned_among, pinned_keys_after, pinned_keys_with_prefix, put_blob, remove_blobs, remove_kept_keys,
+    renewal, set_renewal, update_pin,
 };
 pub use uploads::{PinState, QueuedUpload};
 pub(super) use uploads::{blob_cost, create_upload_table, put_upload, remove_uploads, uploads_after};
@@ -44,13 +44,13 @@ const VERSION_COUNTER: &str = "form";
 /// 1 if the last run closed the directory cleanly.
 const CLEAN_COUNTER: &str = "clean";
 
-/// Bytes that a row of a blob or a document takes at most, with its keys and its place in the order of use, as a rule.
-const ROW_BYTES: u64 = 1024;
-/// The same of a pin.
-const PIN_BYTES: u64 = 256;
-/// A file that is smaller is left as it is.
-const MIN_SHRUNK_BYTES: u64 = 8 << 20;
-/// Most bytes of rows that are moved while other calls wait: about a second.
+/// Estimated bytes of the row of a blob or a document, with its keys and its place in the order of use; most take less.
+const ESTIMATED_ROW_BYTES: u64 = 1024;
+/// Estimated bytes of the row of a pin; most take less.
+const ESTIMATED_PIN_BYTES: u64 = 256;
+/// An index file that is smaller is not shrunk.
+const MIN_SHRUNK_FILE_BYTES: u64 = 8 << 20;
+/// An index with more bytes of rows is not shrunk: moving this many takes about a second, and other calls wait.
 const MAX_SHRUNK_ROWS_BYTES: u64 = 64 << 20;
 
 /// The open index. One writer at a time; writes block until they are durable.
@@ -73,6 +73,15 @@ pub(super) struct OpenedIndex {
     pub(super) origin: IndexOrigin,
 }
 
+/// Whether opening the database reads all of it first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum IntegrityCheck {
+    /// All of the file is read and checked.
+    Full,
+    /// The file is trusted, as after a clean end.
+    Skipped,
+}
+
 /// Where an open index comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IndexOrigin {
@@ -92,8 +101,8 @@ impl Index {
     ) -> io::Result<OpenedIndex> {
         let path = layout.index();
         let existed = path.exists();
-        let open = |check_integrity| Self::open_once(&path, check_integrity, &reservation, &lock);
-        let opened = open(false).and_then(|opened| {
+        let open = |check| Self::open_once(&path, check, &reservation, &lock);
+        let opened = open(IntegrityCheck::Skipped).and_then(|opened| {
             let read = |txn: &ReadTransaction| Ok((is_clean(txn)?, counter(txn, VERSION_COUNTER)?));
             let (clean, version) = opened.index.read(read)?;
             if version != INDEX_VERSION {
@@ -103,7 +112,7 @@ impl Index {
                 return Ok(opened);
             }
             drop(opened);
-            open(true)
+            open(IntegrityCheck::Full)
         });
         match opened {
             Ok(opened) => Ok(opened),
@@ -111,7 +120,7 @@ impl Index {
             Err(cause) if existed && !is_system_error(&cause) => {
                 warn!(%cause, "the index cannot be used and is rebuilt from the folders");
                 fs::remove_file(&path)?;
-                open(false)
+                open(IntegrityCheck::Skipped)
             }
             Err(cause) => Err(cause),
         }
@@ -119,11 +128,11 @@ impl Index {
 
     fn open_once(
         path: &Path,
-        check_integrity: bool,
+        check: IntegrityCheck,
         reservation: &Arc<IndexReservation>,
         lock: &Arc<DirectoryLock>,
     ) -> io::Result<OpenedIndex> {
-        let db = file::open(path, check_integrity, reservation).map_err(io::Error::other)?;
+        let db = file::open(path, check, reservation).map_err(io::Error::other)?;
         let index = Self {
             path: path.to_owned(),
             reservation: Arc::clone(reservation),
@@ -200,13 +209,14 @@ impl Index {
         written.ok_or_else(closed)?.map_err(io::Error::other)
     }
 
-    /// Makes the file smaller where most of it is free, such as after the removal of most rows. Other calls wait for it,
-    /// so an index with many rows is left as it is: its free space takes new rows.
+    /// Makes the file smaller if at least three quarters of it are free, such as after the removal of most rows. Other calls
+    /// wait for it, so an index with many rows is left as it is: its free space takes new rows.
     pub(super) fn shrink(&self) -> io::Result<()> {
         let rows = self.read(|txn| Ok(BLOBS.totals(txn)?.rows + DOCUMENTS.totals(txn)?.rows))?;
-        let used = rows.saturating_mul(ROW_BYTES) + self.read(count_pins)?.saturating_mul(PIN_BYTES);
+        let used =
+            rows.saturating_mul(ESTIMATED_ROW_BYTES) + self.read(count_pins)?.saturating_mul(ESTIMATED_PIN_BYTES);
         let len = self.len();
-        if len < MIN_SHRUNK_BYTES || used > MAX_SHRUNK_ROWS_BYTES || used > len / 4 {
+        if len < MIN_SHRUNK_FILE_BYTES || used > MAX_SHRUNK_ROWS_BYTES || used > len / 4 {
             return Ok(());
         }
         let compacted = {
@@ -235,14 +245,14 @@ impl Index {
         &self.reservation
     }
 
-    /// Reopens the database if the error has put it out of use: after a failed write redb refuses all further work.
+    /// Reopens the database if it is unusable after the error: after a failed write redb refuses all further work.
     fn recover(&self, error: redb::Error) -> io::Error {
         if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::LockPoisoned(_)) {
             let mut db = self.db.write();
             // Several threads may fail together; the first one here reopens it for all.
             if db.as_ref().is_some_and(|db| begin_read(db).is_err() || probe(db).is_err()) {
                 *db = None;
-                match file::open(&self.path, false, &self.reservation) {
+                match file::open(&self.path, IntegrityCheck::Skipped, &self.reservation) {
                     Ok(opened) => *db = Some(opened),
                     Err(cause) => warn!(%cause, "the index cannot be reopened and stays closed until the next start"),
                 }

@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use super::{
     Disk,
     blobs::Blobs,
-    blocking,
     budget::StoredKind,
     index::{self, BLOBS, Index, IndexRow, IndexedKey},
     pending_updates::PendingUpdates,
@@ -22,6 +21,7 @@ use super::{
     stage,
 };
 use crate::{
+    blocking::run_blocking_io,
     entry::{Digest, Key, Meta},
     storage::{HitStats, usage::PendingUsage},
 };
@@ -64,7 +64,7 @@ pub struct DiskUsage {
     pub quarantine: u64,
 }
 
-/// The face of the disk tier for administration.
+/// The administration of a disk tier's archives.
 #[derive(Clone, Copy)]
 pub struct DiskInventory<'a> {
     disk: &'a Disk,
@@ -83,8 +83,9 @@ impl<'a> DiskInventory<'a> {
         self.fold(0..=u8::MAX, filter, Vec::new(), |entries, entry| entries.push(entry)).await
     }
 
-    /// Passes the stored keys that satisfy `filter` to `add`, in order of digests: those whose digest begins with one of
-    /// these bytes. Reads only the index, and holds few of its entries in memory.
+    /// Adds the entry of each stored key that satisfies `filter` to `sum`, in order of digests, and returns the sum. Visits
+    /// the blobs whose digest begins with a byte of `shards`. Reads only the index, and holds the rows of one shard in
+    /// memory.
     ///
     /// # Errors
     /// When the index cannot be read.
@@ -96,7 +97,7 @@ impl<'a> DiskInventory<'a> {
         add: impl Fn(&mut T, InventoryEntry) + Send + 'static,
     ) -> io::Result<T> {
         let listing = self.listing();
-        blocking(move || listing.run(shards, filter, |entry| add(&mut sum, entry)).map(|()| sum)).await
+        run_blocking_io(move || listing.run(shards, filter, |entry| add(&mut sum, entry)).map(|()| sum)).await
     }
 
     fn listing(&self) -> Listing {
@@ -115,7 +116,7 @@ impl<'a> DiskInventory<'a> {
     pub async fn meta(&self, key: &Key) -> io::Result<Option<Arc<Meta>>> {
         let lookup = Arc::clone(&self.disk.lookup);
         let key = key.clone();
-        blocking(move || lookup.meta(&key)).await
+        run_blocking_io(move || lookup.meta(&key)).await
     }
 
     /// True if something is stored under a key, by the index.
@@ -125,7 +126,7 @@ impl<'a> DiskInventory<'a> {
     pub async fn contains(&self, key: &Key) -> io::Result<bool> {
         let metas = Arc::clone(&self.disk.metas);
         let key = key.clone();
-        blocking(move || Ok(metas.find_stored(&key)?.is_some())).await
+        run_blocking_io(move || Ok(metas.find_stored(&key)?.is_some())).await
     }
 
     /// The stored keys that begin with `prefix`, in order.
@@ -135,7 +136,7 @@ impl<'a> DiskInventory<'a> {
     pub async fn keys_with_prefix(&self, prefix: &str) -> io::Result<Vec<Key>> {
         let index = Arc::clone(&self.disk.index);
         let prefix = prefix.to_owned();
-        blocking(move || index.read(|txn| index::keys_with_prefix(txn, &prefix))).await
+        run_blocking_io(move || index.read(|txn| index::keys_with_prefix(txn, &prefix))).await
     }
 
     /// At most `limit` stored keys that begin with `prefix`, in order.
@@ -145,17 +146,17 @@ impl<'a> DiskInventory<'a> {
     pub async fn first_keys_with_prefix(&self, prefix: &str, limit: usize) -> io::Result<Vec<Key>> {
         let index = Arc::clone(&self.disk.index);
         let prefix = prefix.to_owned();
-        blocking(move || index.read(|txn| index::first_keys_with_prefix(txn, &prefix, limit))).await
+        run_blocking_io(move || index.read(|txn| index::first_keys_with_prefix(txn, &prefix, limit))).await
     }
 
-    /// What the index says of these keys, in order of digests; a key that is not stored is left out. Reads the rows of
-    /// these keys alone.
+    /// The entries of `keys`, in order of digests; a key that is not stored is left out. Reads the index rows of these keys
+    /// only.
     ///
     /// # Errors
     /// When the index cannot be read.
     pub async fn entries(&self, keys: Vec<Key>) -> io::Result<Vec<InventoryEntry>> {
         let listing = self.listing();
-        blocking(move || {
+        run_blocking_io(move || {
             let mut entries = Vec::new();
             listing.read(&keys, |entry| entries.push(entry))?;
             Ok(entries)
@@ -163,13 +164,14 @@ impl<'a> DiskInventory<'a> {
         .await
     }
 
-    /// Those of these blobs whose files were written after this time, whatever the metadata of their keys say.
+    /// Those of `blobs` whose files were written after `at`. Reads the dates of the files: `stored_at` in the metadata of an
+    /// imported archive may be earlier.
     ///
     /// # Errors
     /// When the date of a file cannot be read.
     pub async fn written_after(&self, blobs: Vec<Digest>, at: Timestamp) -> io::Result<HashSet<Digest>> {
         let layout = Arc::clone(&self.disk.layout);
-        blocking(move || {
+        run_blocking_io(move || {
             let mut after = HashSet::new();
             for digest in blobs {
                 if stage::written_at(&layout.blob(&digest))?.is_some_and(|written| written > at) {
@@ -188,7 +190,7 @@ impl<'a> DiskInventory<'a> {
     pub async fn is_kept(&self, key: &Key) -> io::Result<bool> {
         let index = Arc::clone(&self.disk.index);
         let key = key.clone();
-        blocking(move || index.read(|txn| index::is_kept_key(txn, &key))).await
+        run_blocking_io(move || index.read(|txn| index::is_kept_key(txn, &key))).await
     }
 
     /// The kept keys that are not stored, in order: an archive stored under such a key is kept again.
@@ -197,7 +199,7 @@ impl<'a> DiskInventory<'a> {
     /// When the index cannot be read.
     pub async fn kept_missing_keys(&self) -> io::Result<Vec<Key>> {
         let keys = Arc::clone(&self.disk.keys);
-        blocking(move || keys.kept_missing()).await
+        run_blocking_io(move || keys.kept_missing()).await
     }
 
     /// True when nothing is stored, pinned or marked.
@@ -224,7 +226,7 @@ impl<'a> DiskInventory<'a> {
     /// When a mark cannot be made durable.
     pub async fn mark_all(&self, marked: Vec<Key>, kept: bool) -> io::Result<usize> {
         let keys = Arc::clone(&self.disk.keys);
-        blocking(move || {
+        run_blocking_io(move || {
             let mut stored = 0;
             for key in &marked {
                 stored += usize::from(keys.set_kept(key, kept)?);
@@ -240,7 +242,7 @@ impl<'a> DiskInventory<'a> {
     /// When the index cannot be written.
     pub async fn clear_marks(&self, marked: Vec<Key>) -> io::Result<()> {
         let keys = Arc::clone(&self.disk.keys);
-        blocking(move || keys.clear_marks(&marked)).await
+        run_blocking_io(move || keys.clear_marks(&marked)).await
     }
 
     /// Hashes a blob and quarantines it if it is damaged.
@@ -250,7 +252,7 @@ impl<'a> DiskInventory<'a> {
     pub async fn check(&self, digest: &Digest) -> io::Result<Integrity> {
         let repair = Arc::clone(&self.disk.repair);
         let digest = *digest;
-        blocking(move || repair.check(&digest)).await
+        run_blocking_io(move || repair.check(&digest)).await
     }
 
     /// Removes the quarantined files and evicts what exceeds the limit; returns the number of files removed.
@@ -263,7 +265,7 @@ impl<'a> DiskInventory<'a> {
         let flush = Arc::clone(flush);
         let documents = Arc::clone(documents);
         let space = Arc::clone(space);
-        blocking(move || {
+        run_blocking_io(move || {
             let count = quarantine.clear()?;
             flush.run()?;
             documents.trim();

@@ -1,7 +1,7 @@
 //! The pins journal: an append-only file of what was first seen under each key. Every line is durable before it counts.
 //!
 //! It is also the audit log: compaction removes only packings that a later line of their key replaces, and keeps what
-//! was first seen and every word of an operator. The index records the position of the last line of each key.
+//! was first seen and every removal by an operator. The index records the position of the last line of each key.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -27,7 +27,7 @@ use self::{
 use super::{
     append_file::AppendFile,
     budget::Budget,
-    index::{self, Index, PinPosition},
+    index::{self, Index, PinPosition, PinUpdate},
     skipped::SkippedFiles,
     space::Space,
 };
@@ -91,7 +91,7 @@ pub(super) enum SettleOutcome {
     Unchanged,
     /// Events were appended.
     Appended,
-    /// Events were appended and are durable; the index could not be written, and learns of them later.
+    /// Events were appended and are durable, but the index could not be written: a later write adds them to it.
     AppendedNotIndexed(io::Error),
 }
 
@@ -160,7 +160,7 @@ impl Journal {
         let OpenedJournal { path, file, generation, readers } = opened;
         let tail = JournalTail { file, generation, unindexed_replaced: 0, is_stale: false };
         let unindexed = UnindexedPins::default();
-        // The first new pin after a start finds out, before its archive is fetched.
+        // Whether the journal can be written is checked before the first archive is fetched that needs a pin.
         let is_in_doubt = AtomicBool::new(true);
         Self { path, index, space, readers, unindexed, tail: Mutex::new(tail), is_in_doubt }
     }
@@ -231,13 +231,25 @@ impl Journal {
         Ok(keys)
     }
 
-    /// Some pinned keys behind `after`, in order; none at the end. Its steps keep no reader of the index open for long.
+    /// At most `limit` pinned keys behind `after`, in order; none at the end. Each call ends its read transaction, so a
+    /// long listing does not keep old pages of the index in use.
     pub(super) fn keys_after(&self, after: &str, limit: usize) -> io::Result<Vec<Key>> {
-        // In this order: a pin that reaches the index in between is in both.
-        let unindexed = self.unindexed.behind(after);
-        let indexed = self.index.read(|txn| index::pinned_keys_after(txn, after, limit))?;
-        let last = indexed.last().filter(|_| indexed.len() == limit).cloned();
-        Ok(unindexed.until(last.as_ref()).merge(indexed))
+        let mut after = after.to_owned();
+        loop {
+            // In this order: a pin that reaches the index in between is in both.
+            let unindexed = self.unindexed.behind(&after);
+            let indexed = self.index.read(|txn| index::pinned_keys_after(txn, &after, limit))?;
+            let last = indexed.last().filter(|_| indexed.len() == limit).cloned();
+            let mut keys = unindexed.until(last.as_ref()).merge(indexed);
+            match last {
+                // All of them are removed, and the index lacks that; others may follow.
+                Some(last) if keys.is_empty() => last.as_str().clone_into(&mut after),
+                _ => {
+                    keys.truncate(limit);
+                    return Ok(keys);
+                }
+            }
+        }
     }
 
     /// The pinned keys among `keys`, in one pass over the index. Reads no line.
@@ -245,12 +257,11 @@ impl Journal {
         // In this order: a pin that reaches the index in between is in both.
         let unindexed = self.unindexed.snapshot();
         let mut pinned = self.index.read(|txn| index::pinned_among(txn, keys))?;
-        for (key, position) in unindexed {
+        for (key, update) in unindexed {
             if let Some(key) = keys.get(&key) {
-                if position.is_some() {
-                    pinned.insert(*key)
-                } else {
-                    pinned.remove(*key)
+                match update {
+                    PinUpdate::Pinned(_) => pinned.insert(*key),
+                    PinUpdate::Removed => pinned.remove(*key),
                 };
             }
         }
@@ -299,25 +310,27 @@ impl Journal {
         self.unindexed.check_room(events.len())?;
         let start = tail.file.end();
         let mut lines = Vec::new();
-        let mut positions = Vec::new();
+        let mut updates = Vec::new();
         for (event, pin) in events {
             let key = pin.key.clone();
             let from = lines.len();
             line::write_pin(&mut lines, &PinLine { at: Timestamp::now(), event, pin })?;
-            positions.push((key, position_after(event, start + from as u64, lines.len() - from)));
+            updates.push((key, update_of(event, start + from as u64, lines.len() - from)?));
         }
         tail.file.append(&lines, &self.space)?;
-        self.unindexed.extend(positions);
+        self.unindexed.extend(updates);
         Ok(())
     }
 
     /// Writes what the index lacks.
     fn write_index(&self, tail: &mut JournalTail) -> io::Result<()> {
-        let positions = self.unindexed.snapshot();
+        let updates = self.unindexed.snapshot();
         let end = tail.file.end();
         let replaced = tail.unindexed_replaced;
         self.index.write(|txn| {
-            index::set_pin_positions(txn, &positions)?;
+            for (key, update) in &updates {
+                index::update_pin(txn, key, *update)?;
+            }
             index::add_to_counter(txn, REPLACED_COUNTER, replaced)?;
             index::set_counter(txn, REPLAYED_COUNTER, end)
         })?;
@@ -327,7 +340,7 @@ impl Journal {
     }
 }
 
-/// A line about a pin, as it is first seen.
+/// The line of a new pin.
 #[cfg(test)]
 pub(super) fn test_line(pin: &Pin) -> Vec<u8> {
     let mut text = Vec::new();
@@ -337,18 +350,24 @@ pub(super) fn test_line(pin: &Pin) -> Vec<u8> {
 }
 
 fn stale() -> io::Error {
-    io::Error::other("the index could not follow the compaction of the pins journal; a restart repairs it")
+    io::Error::other("the index lacks the positions in the compacted pins journal; a restart repairs it")
 }
 
 /// The bytes of a line that a later line of its key makes superfluous.
 fn replaced_bytes(found: Option<&LocatedLine>) -> u64 {
-    found.filter(|found| found.event == PinEvent::Packing).map_or(0, |found| u64::from(found.position.1))
+    found.filter(|found| found.event == PinEvent::Packing).map_or(0, |found| u64::from(found.position.len))
 }
 
-/// The position of a key's pin after an event; `None` if the event removes the pin.
-fn position_after(event: PinEvent, offset: u64, len: usize) -> Option<PinPosition> {
-    let len = u32::try_from(len).ok()?;
-    (event != PinEvent::Forget).then_some((offset, len))
+/// What an event changes in the index, by the position of its line.
+///
+/// # Errors
+/// When the line is 4 GiB long.
+fn update_of(event: PinEvent, offset: u64, len: usize) -> io::Result<PinUpdate> {
+    let len = u32::try_from(len).map_err(io::Error::other)?;
+    Ok(match event {
+        PinEvent::Pin | PinEvent::Packing => PinUpdate::Pinned(PinPosition { offset, len }),
+        PinEvent::Forget => PinUpdate::Removed,
+    })
 }
 
 /// The generation in the first line of the file; 0 without one.
@@ -370,7 +389,7 @@ fn replay(file: &mut File, start: u64, index: &Index, skipped: &SkippedFiles) ->
     let mut reader = BufReader::new(file);
     let mut end = start;
     loop {
-        let mut batch: Vec<(Key, Option<PinPosition>)> = Vec::new();
+        let mut batch: Vec<(Key, PinUpdate)> = Vec::new();
         let batch_start = end;
         while batch.len() < BATCH_LINES {
             let mut text = Vec::new();
@@ -379,7 +398,7 @@ fn replay(file: &mut File, start: u64, index: &Index, skipped: &SkippedFiles) ->
                 break;
             }
             match line::parse(&text) {
-                Ok(JournalLine::Pin(line)) => batch.push((line.pin.key, position_after(line.event, end, len))),
+                Ok(JournalLine::Pin(line)) => batch.push((line.pin.key, update_of(line.event, end, len)?)),
                 Ok(JournalLine::Generation(_)) => {}
                 Err(_) => {
                     warn!(offset = end, "a damaged line of the pins journal is skipped");
@@ -393,8 +412,8 @@ fn replay(file: &mut File, start: u64, index: &Index, skipped: &SkippedFiles) ->
         }
         index.write(|txn| {
             let mut replaced = 0;
-            for (key, position) in &batch {
-                let old = index::set_pin_position(txn, key, *position)?;
+            for (key, update) in &batch {
+                let old = index::update_pin(txn, key, *update)?;
                 let old = old.map(|old| lines.read(old)).transpose();
                 // A line that cannot be read is no packing that could be dropped.
                 replaced += old.map_or(0, |old| replaced_bytes(old.as_ref()));

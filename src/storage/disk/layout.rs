@@ -68,21 +68,16 @@ impl Layout {
     pub(super) fn prepare(&self, skipped: &SkippedFiles) -> Result<(), OpenError> {
         let io = |what: &'static str| move |source| OpenError::Io { what, source };
         let path = self.dir.join("format");
-        match fs::read_to_string(&path) {
-            Ok(text) => {
-                let found = text.trim().to_owned();
-                // A first start that was killed while it wrote the file leaves it empty.
-                if !found.is_empty() && found.parse::<u32>().ok().is_none_or(|number| number > DIRECTORY_FORMAT) {
-                    return Err(OpenError::Format { found: found.chars().take(20).collect(), known: DIRECTORY_FORMAT });
-                }
-                if found.is_empty() {
-                    fs::write(&path, format!("{DIRECTORY_FORMAT}\n")).map_err(io("write format"))?;
-                }
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                fs::write(&path, format!("{DIRECTORY_FORMAT}\n")).map_err(io("write format"))?;
-            }
-            Err(e) => return Err(io("read format")(e)),
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read.map_err(io("read format"))?,
+        };
+        let found = text.trim();
+        // Empty also after a first start that was killed while it wrote the file.
+        if found.is_empty() {
+            fs::write(&path, format!("{DIRECTORY_FORMAT}\n")).map_err(io("write format"))?;
+        } else if found.parse::<u32>().ok().is_none_or(|number| number > DIRECTORY_FORMAT) {
+            return Err(OpenError::Format { found: found.chars().take(20).collect(), known: DIRECTORY_FORMAT });
         }
         for folder in [self.spool_dir(), self.blobs_dir(), self.documents_dir(), self.quarantine_dir()] {
             fs::create_dir_all(folder).map_err(io("make a folder"))?;

@@ -7,10 +7,10 @@ use super::{
     blob::BlobFile,
     blob_metas::{BlobMetas, MetaLookup},
     blobs::Blobs,
-    blocking,
     repair::Repair,
 };
 use crate::{
+    blocking::run_blocking_io,
     entry::{Digest, Key, Meta},
     storage::{Object, ObjectContent},
 };
@@ -37,7 +37,7 @@ impl Lookup {
             None => {
                 let this = Arc::clone(self);
                 let key = key.clone();
-                let Some(meta) = blocking(move || this.meta(&key)).await? else { return Ok(None) };
+                let Some(meta) = run_blocking_io(move || this.meta(&key)).await? else { return Ok(None) };
                 meta
             }
         };
@@ -46,7 +46,7 @@ impl Lookup {
             Some(file) => file,
             None => {
                 let this = Arc::clone(self);
-                let Some(file) = blocking(move || this.open(&digest)).await? else { return Ok(None) };
+                let Some(file) = run_blocking_io(move || this.open(&digest)).await? else { return Ok(None) };
                 file
             }
         };
@@ -63,7 +63,7 @@ impl Lookup {
             return Ok(Some(Object { meta, content: ObjectContent::Disk(file), tier: DISK_TIER, usage }));
         };
         let repair = Arc::clone(&self.repair);
-        blocking(move || repair.quarantine_file(&digest, reason, &file)).await?;
+        run_blocking_io(move || repair.quarantine_file(&digest, reason, &file)).await?;
         Ok(None)
     }
 

@@ -1,4 +1,4 @@
-//! Memory in front of the index: hot keys are looked up without a read transaction.
+//! A cache in front of the index: recently used keys are looked up without a read transaction.
 
 use crate::{
     entry::{Key, Verified},
@@ -20,7 +20,7 @@ pub(super) struct LookupCache<V> {
 }
 
 impl<V: Clone + Send + Sync + 'static> LookupCache<V> {
-    /// Creates a cache of at most `capacity` bytes, as `weigh` estimates the values.
+    /// Creates a cache of at most `capacity` bytes. `weigh` estimates the bytes of a value.
     pub(super) fn new(capacity: u64, weigh: impl Fn(&V) -> usize + Send + Sync + 'static) -> Self {
         Self { cache: BoundedCache::new(capacity), weigh: Box::new(weigh), generations: Generations::default() }
     }
@@ -29,13 +29,13 @@ impl<V: Clone + Send + Sync + 'static> LookupCache<V> {
         self.cache.get(key)
     }
 
-    /// The generation that [`LookupCache::keep`] needs; take it before the lookup in the index begins.
+    /// The generation that [`LookupCache::insert`] needs; take it before the lookup in the index begins.
     pub(super) fn snapshot(&self, key: &Key) -> Generation {
         self.generations.snapshot(key)
     }
 
     /// Caches what a lookup found, unless the key was invalidated since `before`.
-    pub(super) fn keep(&self, key: &Key, value: V, before: &Generation) {
+    pub(super) fn insert(&self, key: &Key, value: V, before: &Generation) {
         let weight = key.as_str().len() + (self.weigh)(&value) + LOOKUP_OVERHEAD_BYTES;
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
         before.run_if_current(|| self.cache.insert_weighed(key.clone(), value, weight));

@@ -1,4 +1,4 @@
-//! Periodic work beside requests: the flush of pending updates, and what keeps the files of the tier small.
+//! Periodic work: flushes pending updates, compacts the pins journal and shrinks the index.
 
 use std::{io, sync::Arc};
 
@@ -6,7 +6,7 @@ use tracing::warn;
 
 use super::{index::Index, layout::Layout, pins::PinStore, space::Space, usage_flush::UsageFlush};
 
-/// What is done every half minute.
+/// The work that is done every half minute.
 pub(super) struct Maintenance {
     layout: Arc<Layout>,
     index: Arc<Index>,
@@ -26,7 +26,7 @@ impl Maintenance {
         Self { layout, index, pins, space, flush }
     }
 
-    /// Does all of it. Blocks.
+    /// Does all of the work. Blocks.
     ///
     /// # Errors
     /// When pending updates cannot be written.

@@ -10,13 +10,16 @@ use std::{
 use tracing::warn;
 
 use super::{
-    LOOKUP_CACHE_BYTES, blocking,
+    LOOKUP_CACHE_BYTES,
     health::{DiskArea, DiskHealth},
     journal::{Journal, PinEvent, SettleError, SettleOutcome},
     lookup_cache::{self, LookupCache},
     space::Space,
 };
-use crate::entry::{Key, Pin};
+use crate::{
+    blocking::run_blocking_io,
+    entry::{Key, Pin},
+};
 
 /// Keys in memory while all are visited.
 const VISITED_KEYS_STEP: usize = 2000;
@@ -42,7 +45,7 @@ impl DiskPins {
         }
         let store = Arc::clone(&self.store);
         let key = key.clone();
-        blocking(move || store.read(&key)).await
+        run_blocking_io(move || store.read(&key)).await
     }
 
     /// Passes the pin of a key to `decide` and appends the events that it returns. No other event is appended in
@@ -67,7 +70,7 @@ impl DiskPins {
     /// The first one; a pin that cannot be read does not stop the removal of the others.
     pub async fn forget_all(&self, keys: Vec<Key>) -> io::Result<()> {
         let store = Arc::clone(&self.store);
-        blocking(move || store.forget_all(&keys)).await
+        run_blocking_io(move || store.forget_all(&keys)).await
     }
 
     /// Calls `visit` with every pinned key, in order. Holds few of them in memory, and no lock.
@@ -93,7 +96,7 @@ impl DiskPins {
     pub async fn keys_after(&self, after: &str, limit: usize) -> io::Result<Vec<Key>> {
         let store = Arc::clone(&self.store);
         let after = after.to_owned();
-        blocking(move || store.journal.keys_after(&after, limit)).await
+        run_blocking_io(move || store.journal.keys_after(&after, limit)).await
     }
 
     /// All pinned keys, in order.
@@ -104,7 +107,7 @@ impl DiskPins {
         Ok(keys)
     }
 
-    /// Checks that a pin could be written; when the last write succeeded, this is assumed and nothing is done.
+    /// Checks that a pin could be written. Does nothing if the last write succeeded.
     ///
     /// # Errors
     /// Why it could not.
@@ -113,7 +116,7 @@ impl DiskPins {
             return Ok(());
         }
         let store = Arc::clone(&self.store);
-        blocking(move || store.check_writable()).await
+        run_blocking_io(move || store.check_writable()).await
     }
 
     /// The pinned keys that begin with `prefix`, in order.
@@ -131,11 +134,11 @@ impl DiskPins {
     pub async fn first_keys_with_prefix(&self, prefix: &str, limit: usize) -> io::Result<Vec<Key>> {
         let store = Arc::clone(&self.store);
         let prefix = prefix.to_owned();
-        blocking(move || store.journal.keys_with_prefix(&prefix, limit)).await
+        run_blocking_io(move || store.journal.keys_with_prefix(&prefix, limit)).await
     }
 }
 
-/// What the index and the journal record about a key.
+/// A cached lookup of a key's pin.
 #[derive(Clone)]
 enum CachedPin {
     Pinned(Arc<Pin>),
@@ -171,7 +174,7 @@ impl PinStore {
     fn read(&self, key: &Key) -> io::Result<Option<Arc<Pin>>> {
         let before = self.cache.snapshot(key);
         let pin = self.journal.read(key)?.map(Arc::new);
-        self.cache.keep(key, pin.clone().map_or(CachedPin::Unpinned, CachedPin::Pinned), &before);
+        self.cache.insert(key, pin.clone().map_or(CachedPin::Unpinned, CachedPin::Pinned), &before);
         Ok(pin)
     }
 
@@ -200,7 +203,7 @@ impl PinStore {
         Ok(self.record(written)?)
     }
 
-    /// Records what a write says of the disk.
+    /// Records in the disk's health what a write shows.
     fn record(&self, written: io::Result<SettleOutcome>) -> io::Result<()> {
         match written {
             // Without a write, the health of the disk is unknown.

@@ -1,5 +1,5 @@
-//! Hashes a stored file without a trace: what the page cache did not hold before, it does not hold afterwards, and no
-//! handle of a reader is closed for it.
+//! Hashes a stored file without filling the page cache: pages that it did not hold before are dropped again. The table of
+//! open files is not used either, so hashing closes no idle file.
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
@@ -28,7 +28,7 @@ pub(super) fn hash(path: &Path) -> io::Result<HashedFile> {
     let mut buf = vec![0; QUIET_READ_BYTES];
     let end = file.metadata()?.len();
     let mut offset = 0;
-    // Looked at before the first read, which brings more into the cache than was asked for.
+    // Checked before the first read: the kernel reads more into the cache than was asked for.
     let first = usize::try_from(end).unwrap_or(QUIET_READ_BYTES).min(QUIET_READ_BYTES);
     let any_was_cached =
         first > 0 && (is_in_page_cache(&file, 0, first) || is_in_page_cache(&file, end - first as u64, first));
@@ -41,7 +41,7 @@ pub(super) fn hash(path: &Path) -> io::Result<HashedFile> {
         };
         if len == 0 {
             if !any_was_cached {
-                // Whole: a large folio is not dropped in parts.
+                // The whole file: a large folio is not dropped in parts.
                 advise(&file, 0, 0, rustix::fs::Advice::DontNeed);
             }
             return Ok(HashedFile { len: offset, digest: Digest(hasher.finalize().into()) });

@@ -12,12 +12,12 @@ use tracing::{debug, info};
 use super::{
     budget::allocated_bytes,
     document_file,
-    index::{self, BLOBS, DOCUMENTS, Index, IndexRow, IndexedKey, PinState},
+    index::{self, BLOBS, DOCUMENTS, Index, IndexRow, IndexedKey, PinState, QueuedUpload},
     layout::{Layout, document_id},
     pending_updates::PendingUpdates,
     sidecar::row_from_sidecar,
     skipped::SkippedFiles,
-    stage, upload_queue,
+    stage,
 };
 use crate::entry::Digest;
 
@@ -40,7 +40,7 @@ pub(super) struct Recovery<'a> {
 pub(super) enum AdoptedBlobs {
     /// They get their row.
     Indexed,
-    /// And are queued for their upload: the entry of a queue was lost with the row.
+    /// They get their row and are queued for their upload: the entry in the queue was lost with the row.
     Queued,
 }
 
@@ -104,7 +104,7 @@ impl<'a> Recovery<'a> {
         Ok(())
     }
 
-    /// The folders of blobs that there are; `None` where these cannot be listed.
+    /// The existing shard folders; `None` if they cannot be listed.
     fn shard_folders(&mut self) -> Option<HashSet<PathBuf>> {
         let blobs = self.layout.blobs_dir();
         Some(self.file_names(&blobs)?.iter().map(|name| blobs.join(name)).collect())
@@ -183,7 +183,8 @@ impl<'a> Recovery<'a> {
             for (digest, row) in &adopted {
                 index::put_blob(txn, digest, row, None)?;
                 for indexed in row.keys.iter().filter(|_| queues) {
-                    index::put_upload(txn, &upload_queue::entry_of(&indexed.key, *digest, PinState::LocalOnly))?;
+                    let key = indexed.key.clone();
+                    index::put_upload(txn, &QueuedUpload { key, digest: *digest, pin: PinState::LocalOnly })?;
                 }
             }
             Ok(())

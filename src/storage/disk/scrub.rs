@@ -9,15 +9,14 @@ use tracing::warn;
 
 use super::{
     blobs::Blobs,
-    blocking,
     index::{self, BLOBS, Index},
     maintenance::Maintenance,
     repair::Repair,
 };
-use crate::{entry::Digest, value::Period};
+use crate::{blocking::run_blocking_io, entry::Digest, value::Period};
 
-/// Time between two flushes.
-const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
+/// Time between two runs of the maintenance.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(30);
 /// Bounds of the pause between two blobs. The upper one adapts the scrub to a growing number of blobs.
 const MIN_SCRUB_PAUSE: Duration = Duration::from_millis(20);
 const MAX_SCRUB_PAUSE: Duration = Duration::from_secs(3600);
@@ -70,7 +69,7 @@ impl Scrub {
     }
 }
 
-/// Spawns the flush with the other maintenance and, unless `period` is zero or `forever`, the scrub; they end when `token` is cancelled.
+/// Spawns the maintenance and, unless `period` is zero or `forever`, the scrub; they end when `token` is cancelled.
 pub(super) fn spawn(
     maintenance: Arc<Maintenance>,
     scrub: Arc<Scrub>,
@@ -80,16 +79,16 @@ pub(super) fn spawn(
 ) {
     let maintain = move || {
         let maintenance = Arc::clone(&maintenance);
-        async move { blocking(move || maintenance.run()).await }
+        async move { run_blocking_io(move || maintenance.run()).await }
     };
-    tracker.spawn(repeat(token.clone(), || FLUSH_INTERVAL, maintain));
+    tracker.spawn(repeat(token.clone(), || MAINTENANCE_INTERVAL, maintain));
     if period.is_forever() || period.0.is_zero() {
         return;
     }
     let pacer = Arc::clone(&scrub);
     let check_next = move || {
         let scrub = Arc::clone(&scrub);
-        async move { blocking(move || scrub.check_next()).await }
+        async move { run_blocking_io(move || scrub.check_next()).await }
     };
     tracker.spawn(repeat(token.clone(), move || pacer.pause(period), check_next));
 }

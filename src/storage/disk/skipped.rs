@@ -1,4 +1,4 @@
-//! Files that the start cannot read or remove. An error of the disk says nothing about their content, so they stay.
+//! Files that cannot be read or removed at start. A disk error does not show that their content is damaged, so they stay.
 
 use std::{
     fs, io,
@@ -17,19 +17,19 @@ use super::budget::{Budget, Reservation, allocated_bytes};
 /// Files that are named in the log; the others are only counted.
 const MAX_LOGGED_FILES: usize = 20;
 
-/// The skipped files of this run: counted against the budget, not served, and a reason to be degraded.
+/// The skipped files of this run. They count against the budget, are not served, and make the mirror degraded.
 pub(super) struct SkippedFiles {
     budget: Arc<Budget>,
     count: AtomicUsize,
     /// Lines of the pins or the recorded sources that are damaged.
     damaged_lines: AtomicUsize,
-    /// The bytes of all of them.
-    reservation: Mutex<Vec<Reservation>>,
+    /// The bytes of the files.
+    reservations: Mutex<Vec<Reservation>>,
 }
 
 impl SkippedFiles {
     pub(super) fn new(budget: Arc<Budget>) -> Self {
-        Self { budget, count: AtomicUsize::new(0), damaged_lines: AtomicUsize::new(0), reservation: Mutex::default() }
+        Self { budget, count: AtomicUsize::new(0), damaged_lines: AtomicUsize::new(0), reservations: Mutex::default() }
     }
 
     /// Records that a file or a folder is left as it is.
@@ -43,7 +43,7 @@ impl SkippedFiles {
     /// Counts the bytes of a file that no row describes.
     pub(super) fn account(&self, path: &Path) {
         let bytes = fs::symlink_metadata(path).map_or(0, |stat| allocated_bytes(stat.len()));
-        self.reservation.lock().push(self.budget.account_existing(bytes));
+        self.reservations.lock().push(self.budget.account_existing(bytes));
     }
 
     /// Records a damaged line of the pins or the recorded sources, which is left as it is.

@@ -1,8 +1,8 @@
 //! Recorded sources: from which upstream a name without an upstream was first served, per dialect.
 //!
-//! The file `sources.jsonl` is append-only, in space that is allocated ahead; the last line of a name and
-//! dialect counts. Eviction and removal of archives keep it: a name never changes its source silently. All records are in memory, because every request of such a name
-//! reads one.
+//! The file `sources.jsonl` is append-only, in space that is allocated ahead; the last line of a name and dialect counts.
+//! Eviction and removal of archives do not change it: a name never changes its source silently. All records are in
+//! memory, because every request of such a name reads one.
 
 use std::{
     collections::{BinaryHeap, HashMap},
@@ -17,13 +17,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     append_file::AppendFile,
-    blocking,
     budget::Budget,
     health::{DiskArea, DiskHealth},
     skipped::SkippedFiles,
     space::Space,
 };
 use crate::{
+    blocking::run_blocking_io,
     entry::RecordedSource,
     package::{DialectName, PackageName},
 };
@@ -36,16 +36,16 @@ const MAX_RECORDED_SOURCES: usize = 1_000_000;
 pub enum SourceRecord {
     /// The source is recorded now.
     Recorded,
-    /// Another one, or the same, was recorded before: this is it.
+    /// This source was recorded before; it may be the same one.
     Known(Arc<str>),
 }
 
-/// Whether the bucket that several mirrors share is known to have a record.
+/// Where a recorded source is known to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourcePlace {
-    /// It is not: there is no bucket, or it could not be asked.
+    /// On this mirror only: there is no shared bucket, or it could not be asked.
     Here,
-    /// It is.
+    /// In the shared bucket, too.
     Bucket,
 }
 
@@ -54,7 +54,7 @@ pub enum SourcePlace {
 pub enum SourceSelection {
     /// All of them.
     All,
-    /// Those that the bucket is not known to have.
+    /// Those at [`SourcePlace::Here`].
     NotShared,
 }
 
@@ -90,7 +90,7 @@ pub(super) struct SourceStore {
 /// The file, to append to.
 pub(super) struct SourceFile {
     file: AppendFile,
-    /// What the file holds; taken when the store is made.
+    /// The records that the file had when it was opened; [`SourceStore::new`] takes them.
     known: SourceTable,
 }
 
@@ -136,11 +136,11 @@ impl SourceStore {
         self.known.read().get(&dialect)?.get(name).cloned()
     }
 
-    fn append(&self, source: RecordedSource, place: SourcePlace, replace: Replace) -> io::Result<SourceRecord> {
+    fn append(&self, source: RecordedSource, place: SourcePlace, when_known: WhenKnown) -> io::Result<SourceRecord> {
         let mut tail = self.tail.lock();
         let known = self.get(&source.name, source.dialect);
         if let Some(known) = &known
-            && (replace == Replace::Never || *known.upstream == *source.upstream)
+            && (when_known == WhenKnown::Keep || *known.upstream == *source.upstream)
         {
             return Ok(SourceRecord::Known(known.upstream.clone()));
         }
@@ -151,8 +151,10 @@ impl SourceStore {
         Ok(SourceRecord::Recorded)
     }
 
-    /// Replaces the recorded sources where they differ and `is_current` still holds. Returns those that were written. An error
-    /// where there is no room for new ones; the others are written.
+    /// Writes those of `sources` that differ from what is recorded and for which `is_current` holds; returns them.
+    ///
+    /// # Errors
+    /// When they cannot be written; or when there is no room for all names that have no record: the others are written.
     fn replace_all(
         &self,
         mut sources: Vec<RecordedSource>,
@@ -184,7 +186,7 @@ impl SourceStore {
         MAX_RECORDED_SOURCES.saturating_sub(self.known.read().values().map(HashMap::len).sum())
     }
 
-    /// Records that the bucket has these, where they are still recorded.
+    /// Records that the bucket has these sources. Skips those that were replaced.
     fn set_shared(&self, mut sources: Vec<RecordedSource>) -> io::Result<()> {
         let mut tail = self.tail.lock();
         sources.retain(|source| {
@@ -246,10 +248,11 @@ fn no_room() -> io::Error {
     io::Error::other("too many recorded sources")
 }
 
+/// What becomes of the source that is recorded already.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Replace {
-    Never,
-    ByWord,
+enum WhenKnown {
+    Keep,
+    Replace,
 }
 
 /// The recorded sources of the disk tier. Cheap to clone.
@@ -283,18 +286,18 @@ impl DiskSources {
     /// # Errors
     /// When it cannot be written.
     pub async fn record(&self, source: RecordedSource, place: SourcePlace) -> io::Result<SourceRecord> {
-        self.append(source, place, Replace::Never).await
+        self.append(source, place, WhenKnown::Keep).await
     }
 
-    /// Replaces the recorded source: the operator's word, or the bucket's. Durable when it returns.
+    /// Records a source in place of an earlier one: an operator demands it, or the bucket has it. Durable when it returns.
     ///
     /// # Errors
     /// When it cannot be written.
     pub async fn replace(&self, source: RecordedSource, place: SourcePlace) -> io::Result<SourceRecord> {
-        self.append(source, place, Replace::ByWord).await
+        self.append(source, place, WhenKnown::Replace).await
     }
 
-    /// As [`DiskSources::replace`], for several at once, in one write: those for which `is_current` holds at that time. Returns
+    /// As [`DiskSources::replace`], in one write, for those of `sources` for which `is_current` holds at that time. Returns
     /// those that were written.
     ///
     /// # Errors
@@ -306,28 +309,32 @@ impl DiskSources {
         is_current: impl Fn(&RecordedSource) -> bool + Send + 'static,
     ) -> io::Result<Vec<RecordedSource>> {
         let store = Arc::clone(&self.store);
-        blocking(move || store.replace_all(sources, place, is_current)).await
+        run_blocking_io(move || store.replace_all(sources, place, is_current)).await
     }
 
-    async fn append(&self, source: RecordedSource, place: SourcePlace, replace: Replace) -> io::Result<SourceRecord> {
+    async fn append(
+        &self,
+        source: RecordedSource,
+        place: SourcePlace,
+        when_known: WhenKnown,
+    ) -> io::Result<SourceRecord> {
         let store = Arc::clone(&self.store);
-        blocking(move || store.append(source, place, replace)).await
+        run_blocking_io(move || store.append(source, place, when_known)).await
     }
 
-    /// Records that the bucket has these. Durable when it returns; one write.
+    /// Records in one write that the bucket has these sources. Durable when it returns.
     ///
     /// # Errors
     /// When it cannot be written.
     pub async fn set_shared(&self, sources: Vec<RecordedSource>) -> io::Result<()> {
         let store = Arc::clone(&self.store);
-        blocking(move || store.set_shared(sources)).await
+        run_blocking_io(move || store.set_shared(sources)).await
     }
 
-    /// At most `limit` records after this one, ordered by name and dialect; of all, or of those that the bucket is not known to
-    /// have.
+    /// At most `limit` of the selected records behind `after`, ordered by name and dialect.
     ///
     /// # Errors
-    /// When the process ends.
+    /// When the runtime is shut down.
     pub async fn page_after(
         &self,
         after: Option<RecordedSource>,
@@ -335,7 +342,7 @@ impl DiskSources {
         selection: SourceSelection,
     ) -> io::Result<Vec<RecordedSource>> {
         let store = Arc::clone(&self.store);
-        blocking(move || Ok(store.page_after(after.as_ref(), limit, selection))).await
+        run_blocking_io(move || Ok(store.page_after(after.as_ref(), limit, selection))).await
     }
 
     /// Every record, ordered by name and dialect.

@@ -40,7 +40,7 @@ const FIXED_FILES_BYTES: u64 = 2 * 4096;
 pub(super) fn open(config: &Config, dir: &Path) -> Result<Disk, OpenError> {
     let limit = config.limit.0;
     if limit < MIN_DISK_LIMIT.0 {
-        return Err(OpenError::Limit { limit, least: MIN_DISK_LIMIT.0 });
+        return Err(OpenError::Limit { limit, minimum: MIN_DISK_LIMIT.0 });
     }
     let io = |what: &'static str| move |source| OpenError::Io { what, source };
     let layout = Arc::new(Layout::new(dir));

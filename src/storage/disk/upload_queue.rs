@@ -8,16 +8,16 @@ use std::{collections::HashMap, io, sync::Arc};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{
-    blocking,
-    index::{self, Index, PinState, QueuedUpload},
+use super::index::{self, Index, QueuedUpload};
+use crate::{
+    blocking::run_blocking_io,
+    entry::{Digest, Key},
 };
-use crate::entry::{Digest, Key};
 
 /// Entries in memory while the queue is loaded.
 const LOADED_STEP: usize = 2000;
 
-/// The archives that wait for their upload. All methods block, those of [`DiskUploads`] do not.
+/// The archives that wait for their upload. Only [`UploadQueue::load`] blocks.
 pub(super) struct UploadQueue {
     index: Arc<Index>,
     waiting: Mutex<Waiting>,
@@ -25,7 +25,7 @@ pub(super) struct UploadQueue {
     queued: Notify,
 }
 
-/// What waits, in memory: eviction asks for every blob that it looks at.
+/// The queue in memory: eviction looks every blob up in it.
 #[derive(Default)]
 struct Waiting {
     /// The digest that each queued key waits with.
@@ -123,7 +123,7 @@ impl Waiting {
     }
 }
 
-/// The face of the upload queue. Cheap to clone.
+/// The upload queue of the disk tier. Cheap to clone.
 #[derive(Clone)]
 pub struct DiskUploads {
     queue: Arc<UploadQueue>,
@@ -141,7 +141,7 @@ impl DiskUploads {
     pub async fn after(&self, after: &Key, limit: usize) -> io::Result<Vec<QueuedUpload>> {
         let queue = Arc::clone(&self.queue);
         let after = after.clone();
-        blocking(move || queue.index.read(|txn| index::uploads_after(txn, after.as_str(), limit))).await
+        run_blocking_io(move || queue.index.read(|txn| index::uploads_after(txn, after.as_str(), limit))).await
     }
 
     /// Removes archives from the queue: they are in the bucket, or no longer stored. One that was queued again with other
@@ -151,7 +151,7 @@ impl DiskUploads {
     /// When the index cannot be written; they stay in the queue.
     pub async fn remove(&self, done: Vec<QueuedUpload>) -> io::Result<()> {
         let queue = Arc::clone(&self.queue);
-        blocking(move || {
+        run_blocking_io(move || {
             queue.index.write(|txn| index::remove_uploads(txn, &done))?;
             let mut waiting = queue.waiting.lock();
             done.iter().for_each(|upload| waiting.remove(upload));
@@ -166,7 +166,7 @@ impl DiskUploads {
     /// When the index cannot be written.
     pub async fn add(&self, uploads: Vec<QueuedUpload>) -> io::Result<()> {
         let queue = Arc::clone(&self.queue);
-        blocking(move || {
+        run_blocking_io(move || {
             queue.index.write(|txn| uploads.iter().try_for_each(|upload| index::put_upload(txn, upload)))?;
             for upload in &uploads {
                 let cost = queue.index.read(|txn| index::blob_cost(txn, &upload.digest))?;
@@ -182,13 +182,8 @@ impl DiskUploads {
         self.queue.usage()
     }
 
-    /// Completes when an archive is queued, at once if one was since the last call.
+    /// Completes when an archive is queued; at once if one was queued since the last call.
     pub async fn queued(&self) {
         self.queue.queued.notified().await;
     }
-}
-
-/// The entry of an admitted archive.
-pub(super) fn entry_of(key: &Key, digest: Digest, pin: PinState) -> QueuedUpload {
-    QueuedUpload { key: key.clone(), digest, pin }
 }

@@ -5,6 +5,7 @@ use std::{fs::File, io, path::Path, sync::Arc};
 use parking_lot::Mutex;
 use redb::{Builder, Database, DatabaseError, StorageBackend, backends::FileBackend};
 
+use super::IntegrityCheck;
 use crate::storage::disk::{
     append_file::allocate,
     budget::{Reservation, allocated_bytes},
@@ -54,17 +55,17 @@ impl IndexReservation {
     }
 }
 
-/// Opens or creates the database at `path`; `check_integrity` reads all of it first.
+/// Opens or creates the database at `path`.
 pub(super) fn open(
     path: &Path,
-    check_integrity: bool,
+    check: IntegrityCheck,
     reservation: &Arc<IndexReservation>,
 ) -> Result<Database, redb::Error> {
     let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
     let inner = FileBackend::new(file.try_clone()?).map_err(redb::Error::from)?;
     let backend = BudgetedFile { inner, file, reservation: Arc::clone(reservation) };
     let mut builder = Builder::new();
-    builder.set_cache_size(INDEX_CACHE_BYTES).set_check_integrity_on_open(check_integrity);
+    builder.set_cache_size(INDEX_CACHE_BYTES).set_check_integrity_on_open(check == IntegrityCheck::Full);
     // redb can panic on a file that another program has altered; such a file counts as broken.
     let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| builder.create_with_backend(backend)));
     let broken = |_| DatabaseError::Storage(redb::StorageError::Corrupted("opening it panicked".into()));

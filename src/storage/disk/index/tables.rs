@@ -8,7 +8,7 @@ use super::{BLOBS, IndexRow, IndexedKey};
 use crate::entry::{Digest, Key};
 
 const BLOB_BY_KEY: TableDefinition<'_, &str, &[u8; 32]> = TableDefinition::new("keys");
-const PIN_POSITIONS: TableDefinition<'_, &str, PinPosition> = TableDefinition::new("pins");
+const PIN_POSITIONS: TableDefinition<'_, &str, PinRow> = TableDefinition::new("pins");
 const DOCUMENT_RENEWALS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("document_renewals");
 const KEPT_BLOBS: TableDefinition<'_, &[u8; 32], ()> = TableDefinition::new("kept_blobs");
 /// The kept keys, stored or not: when a damaged archive is fetched again, it is kept again.
@@ -17,8 +17,36 @@ const KEPT_KEYS: TableDefinition<'_, &str, ()> = TableDefinition::new("kept_keys
 /// Pins in memory while all are moved.
 const MOVED_PINS_STEP: usize = 1000;
 
-/// Offset and length of a line in the pins journal, bytes.
-pub(in crate::storage::disk) type PinPosition = (u64, u32);
+/// Where a line of the pins journal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::storage::disk) struct PinPosition {
+    /// Offset of the line in the file, bytes.
+    pub(in crate::storage::disk) offset: u64,
+    /// Length of the line with its line feed, bytes.
+    pub(in crate::storage::disk) len: u32,
+}
+
+/// What an event of the pins journal changes in the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::storage::disk) enum PinUpdate {
+    /// The key is pinned by the line at this position.
+    Pinned(PinPosition),
+    /// The key is not pinned any more.
+    Removed,
+}
+
+/// A [`PinPosition`] as the table stores it: offset and length.
+type PinRow = (u64, u32);
+
+impl PinPosition {
+    fn of_row((offset, len): PinRow) -> Self {
+        Self { offset, len }
+    }
+
+    fn to_row(self) -> PinRow {
+        (self.offset, self.len)
+    }
+}
 
 pub(super) fn create(txn: &WriteTransaction) -> Result<(), redb::Error> {
     txn.open_table(BLOB_BY_KEY)?;
@@ -60,10 +88,18 @@ pub(in crate::storage::disk) fn first_keys_with_prefix(
     prefix: &str,
     limit: usize,
 ) -> Result<Vec<Key>, redb::Error> {
-    let table = txn.open_table(BLOB_BY_KEY)?;
+    read_keys_with_prefix(&txn.open_table(BLOB_BY_KEY)?, prefix, limit)
+}
+
+/// At most `limit` keys of a table that begin with `prefix`, in order. Reads no other ones.
+fn read_keys_with_prefix<V: redb::Value + 'static>(
+    table: &impl ReadableTable<&'static str, V>,
+    prefix: &str,
+    limit: usize,
+) -> Result<Vec<Key>, redb::Error> {
     let mut keys = Vec::new();
-    for entry in table.range(prefix..)?.take(limit) {
-        let (key, _) = entry?;
+    for item in table.range(prefix..)?.take(limit) {
+        let key = item?.0;
         if !key.value().starts_with(prefix) {
             break;
         }
@@ -225,36 +261,21 @@ pub(in crate::storage::disk) fn pin_position(
     txn: &ReadTransaction,
     key: &Key,
 ) -> Result<Option<PinPosition>, redb::Error> {
-    Ok(txn.open_table(PIN_POSITIONS)?.get(key.as_str())?.map(|position| position.value()))
+    Ok(txn.open_table(PIN_POSITIONS)?.get(key.as_str())?.map(|row| PinPosition::of_row(row.value())))
 }
 
-/// Sets a pin's position, where `None` removes the pin; returns the one before.
-pub(in crate::storage::disk) fn set_pin_position(
+/// Updates a pin; returns its position before.
+pub(in crate::storage::disk) fn update_pin(
     txn: &WriteTransaction,
     key: &Key,
-    position: Option<PinPosition>,
+    update: PinUpdate,
 ) -> Result<Option<PinPosition>, redb::Error> {
     let mut positions = txn.open_table(PIN_POSITIONS)?;
-    let old = match position {
-        Some(position) => positions.insert(key.as_str(), position)?,
-        None => positions.remove(key.as_str())?,
+    let old = match update {
+        PinUpdate::Pinned(position) => positions.insert(key.as_str(), position.to_row())?,
+        PinUpdate::Removed => positions.remove(key.as_str())?,
     };
-    Ok(old.map(|old| old.value()))
-}
-
-/// Sets the positions of pins, where `None` removes a pin.
-pub(in crate::storage::disk) fn set_pin_positions<'k>(
-    txn: &WriteTransaction,
-    set: impl IntoIterator<Item = &'k (Key, Option<PinPosition>)>,
-) -> Result<(), redb::Error> {
-    let mut positions = txn.open_table(PIN_POSITIONS)?;
-    for (key, position) in set {
-        match position {
-            Some(position) => positions.insert(key.as_str(), *position)?,
-            None => positions.remove(key.as_str())?,
-        };
-    }
-    Ok(())
+    Ok(old.map(|old| PinPosition::of_row(old.value())))
 }
 
 /// The pinned keys among `keys`, which are read in order.
@@ -272,7 +293,7 @@ pub(in crate::storage::disk) fn pinned_among<'k>(
     Ok(pinned)
 }
 
-/// Replaces the positions of all pins.
+/// Replaces the position of every pin by what `moved` returns for it.
 pub(in crate::storage::disk) fn move_pins(
     txn: &WriteTransaction,
     moved: impl Fn(PinPosition) -> PinPosition,
@@ -283,12 +304,12 @@ pub(in crate::storage::disk) fn move_pins(
     loop {
         // Keys are not empty.
         let range = positions.range::<&str>((Excluded(last.as_str()), Unbounded))?.take(MOVED_PINS_STEP);
-        let step = range.map(|item| item.map(|(key, position)| (key.value().to_owned(), position.value())));
+        let step = range.map(|item| item.map(|(key, row)| (key.value().to_owned(), PinPosition::of_row(row.value()))));
         let step = step.collect::<Result<Vec<_>, _>>()?;
         for (key, position) in &step {
             let new = moved(*position);
             if new != *position {
-                positions.insert(key.as_str(), new)?;
+                positions.insert(key.as_str(), new.to_row())?;
             }
         }
         match step.into_iter().next_back() {
@@ -310,21 +331,13 @@ pub(in crate::storage::disk) fn pinned_keys_after(
     range.take(limit).map(|item| Ok(Key::new(item?.0.value()))).collect()
 }
 
-/// At most `limit` pinned keys that begin with `prefix`, in order. Reads no other ones.
+/// At most `limit` pinned keys that begin with `prefix`, in order.
 pub(in crate::storage::disk) fn pinned_keys_with_prefix(
     txn: &ReadTransaction,
     prefix: &str,
     limit: usize,
 ) -> Result<Vec<Key>, redb::Error> {
-    let mut keys = Vec::new();
-    for item in txn.open_table(PIN_POSITIONS)?.range(prefix..)?.take(limit) {
-        let key = item?.0;
-        if !key.value().starts_with(prefix) {
-            break;
-        }
-        keys.push(Key::new(key.value()));
-    }
-    Ok(keys)
+    read_keys_with_prefix(&txn.open_table(PIN_POSITIONS)?, prefix, limit)
 }
 
 /// The number of pinned keys.

@@ -1,8 +1,8 @@
 //! Compaction: writes the journal again without the packings that later lines replace.
 //!
-//! The new file is written beside appends, completed and synced while they wait, and renamed; then one write of the index
-//! moves all positions. The number in its first line tells a start after a kill in between that the positions in the
-//! index are those of the file before: it replays the new one.
+//! Most of the new file is written while events are appended; then they wait until it is completed, synced and renamed,
+//! and one write of the index moves all positions. The first line of the new file has a new generation number: after a
+//! kill before that write it differs from the number in the index, so the next start replays the new file.
 
 use std::{
     fs::{self, File},
@@ -19,11 +19,11 @@ use crate::storage::disk::{
     append_file::AppendFile,
     blob::BlobFile,
     budget::allocated_bytes,
-    index::{self, PinPosition},
+    index::{self, PinPosition, PinUpdate},
     stage,
 };
 
-/// A journal with fewer bytes to gain is not compacted.
+/// A journal with fewer bytes of replaced packings is not compacted.
 const MIN_REPLACED_BYTES: u64 = 1 << 20;
 /// Most lines that one compaction drops; the next one drops more. Bounds its memory to 16 MiB.
 const MAX_DROPPED_LINES: usize = 1 << 20;
@@ -92,13 +92,14 @@ impl Drop for StagedJournal<'_> {
 }
 
 impl StagedJournal<'_> {
-    fn moved(&self, (offset, len): PinPosition) -> PinPosition {
-        (self.header_len + offset - self.dropped.before(offset), len)
+    /// The position in the new file of a line of the old one.
+    fn moved(&self, PinPosition { offset, len }: PinPosition) -> PinPosition {
+        PinPosition { offset: self.header_len + offset - self.dropped.before(offset), len }
     }
 }
 
 impl Journal {
-    /// Compacts the journal if more of it is replaced than is not. Blocks.
+    /// Compacts the journal if at least half of it, and [`MIN_REPLACED_BYTES`], are replaced packings. Blocks.
     ///
     /// # Errors
     /// When the disk has no room for the new file, or fails; the journal is then as before.
@@ -174,7 +175,7 @@ impl Journal {
             index::set_counter(txn, REPLAYED_COUNTER, file.end())
         });
         if let Err(error) = moved {
-            // What is pinned can still be read from the old file, which the system keeps while it is open.
+            // The pins can still be read from the old file, which the system keeps while it is open.
             tail.is_stale = true;
             return Err(error);
         }
@@ -214,10 +215,11 @@ impl Journal {
             Ok(JournalLine::Generation(_)) => Ok(true),
             Ok(JournalLine::Pin(line)) if line.event == PinEvent::Packing => {
                 let position = match self.unindexed.get(&line.pin.key) {
-                    Some(position) => position,
+                    Some(PinUpdate::Pinned(position)) => Some(position),
+                    Some(PinUpdate::Removed) => None,
                     None => self.index.read(|txn| index::pin_position(txn, &line.pin.key))?,
                 };
-                Ok(position.is_none_or(|(offset, _)| offset != start))
+                Ok(position.is_none_or(|position| position.offset != start))
             }
             _ => Ok(false),
         }

@@ -14,7 +14,7 @@ use crate::{
     storage::disk::{
         blob::BlobFile,
         budget::Reservation,
-        index::{self, Index, PinPosition},
+        index::{self, Index, PinPosition, PinUpdate},
     },
 };
 
@@ -38,8 +38,8 @@ impl LineReader {
     /// # Errors
     /// `InvalidData` if it is damaged or about something else.
     pub(super) fn read(&self, position: PinPosition) -> io::Result<LocatedLine> {
-        let mut text = vec![0; position.1 as usize];
-        self.0.read_exact(&mut text, position.0)?;
+        let mut text = vec![0; position.len as usize];
+        self.0.read_exact(&mut text, position.offset)?;
         match line::parse(&text)? {
             JournalLine::Pin(line) => Ok(LocatedLine { position, event: line.event, pin: line.pin }),
             JournalLine::Generation(_) => Err(disagreement()),
@@ -64,13 +64,14 @@ impl JournalReaders {
             let waiting = unindexed.get(key);
             let (position, generation) = index.read(|txn| {
                 let position = match waiting {
-                    Some(position) => position,
+                    Some(PinUpdate::Pinned(position)) => Some(position),
+                    Some(PinUpdate::Removed) => None,
                     None => index::pin_position(txn, key)?,
                 };
                 Ok((position, index::counter(txn, GENERATION_COUNTER)?))
             })?;
             let Some(position) = position else { return Ok(None) };
-            // A compaction has ended in between: the position is one in the file before.
+            // Outdated if a compaction has ended in between: the position is one in the file before.
             let is_outdated = waiting.is_some() && unindexed.get(key) != waiting;
             let Some(file) = self.file(generation).filter(|_| !is_outdated) else { continue };
             let found = LineReader(file).read(position)?;

@@ -150,6 +150,35 @@ async fn pins_reach_the_disk_and_are_found_while_the_index_cannot_be_written() {
     assert_eq!(found(&rig.disk, "b").await, Some(pin("b", 2)));
 }
 
+#[tokio::test]
+async fn removals_that_the_index_lacks_hide_no_later_pin() {
+    let rig = rig(64);
+    for name in ["a", "b", "c", "d"] {
+        record(&rig.disk, &pin(name, 1), PinEvent::Pin).await;
+    }
+    rig.disk.index.refuse_writes(true);
+    for name in ["a", "b"] {
+        record(&rig.disk, &pin(name, 1), PinEvent::Forget).await;
+    }
+    record(&rig.disk, &pin("a2", 1), PinEvent::Pin).await;
+    for limit in [1, 2, 9] {
+        let mut listed: Vec<Key> = Vec::new();
+        loop {
+            let after = listed.last().map_or("", Key::as_str);
+            let page = rig.disk.pins().keys_after(after, limit).await.expect("works");
+            if page.is_empty() {
+                break;
+            }
+            assert!(page.len() <= limit, "{page:?}");
+            listed.extend(page);
+        }
+        assert_eq!(listed, ["a2", "c", "d"].map(key), "{limit}");
+    }
+    record(&rig.disk, &pin("a2", 1), PinEvent::Forget).await;
+    assert_eq!(rig.disk.pins().keys_after("", 1).await.expect("works"), [key("c")]);
+    assert!(!rig.disk.inventory().holds_nothing().await.expect("works"));
+}
+
 /// Two keys, each with several packings, one of them forgotten once; the latest pins.
 async fn repacked(disk: &Disk) -> [Pin; 2] {
     for name in ["a", "b"] {

@@ -25,7 +25,7 @@ async fn seed(dir: &TempDir, zips: u64, pins: u64) {
     let mut n = 0;
     while n < pins {
         let step = n..pins.min(n + 100_000);
-        let mut positions = Vec::new();
+        let mut updates = Vec::new();
         for n in step.clone() {
             let bytes = n.to_le_bytes();
             let pin = Pin {
@@ -37,11 +37,14 @@ async fn seed(dir: &TempDir, zips: u64, pins: u64) {
             };
             let line = journal::test_line(&pin);
             journal.write_all(&line).expect("written");
-            positions.push((pin.key, Some((offset, u32::try_from(line.len()).expect("short")))));
+            let len = u32::try_from(line.len()).expect("short");
+            updates.push((pin.key, index::PinUpdate::Pinned(index::PinPosition { offset, len })));
             offset += line.len() as u64;
         }
         let write = |txn: &redb::WriteTransaction| {
-            index::set_pin_positions(txn, &positions)?;
+            for (key, update) in &updates {
+                index::update_pin(txn, key, *update)?;
+            }
             for n in step.clone().filter(|n| *n < zips) {
                 let stored = index::IndexedKey::of_document(pinned(n));
                 let row = index::IndexRow::new(8, 8192, n, vec![stored]);
