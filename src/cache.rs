@@ -1,7 +1,8 @@
 //! The cache of one mirror: looks up, decides, joins or starts a fill, answers or serves stale.
 //!
 //! Two kinds of objects are cached under two policies: documents are mutable and revalidated ([`documents`]), archives are
-//! immutable and pinned at first sight ([`archives`]). The cache knows neither forges nor zips: see [`crate::origin`].
+//! immutable and pinned at first sight ([`archives`]). The cache depends neither on forges nor on zips: see
+//! [`crate::origin`].
 
 use std::sync::Arc;
 
@@ -29,7 +30,6 @@ mod bucket_contents;
 mod bucket_import;
 pub(crate) mod bucket_tier;
 mod bucket_uploads;
-mod circle;
 mod document_tiers;
 pub(crate) mod documents;
 mod download;
@@ -41,6 +41,7 @@ mod fill_state;
 pub(crate) mod fill_watcher;
 pub(crate) mod fleet_tier;
 mod import;
+mod loop_check;
 mod memory_room;
 mod negative_cache;
 mod no_room;
@@ -83,7 +84,7 @@ pub use removals::{
     DocumentsRemoved, DueRemoval, DueRemovals, KeepChange, Removal, Removals, RemovedDocument, StoredRemovals,
 };
 
-/// Bounds the memory that a flood of unknown names takes in the negative cache.
+/// Most entries of the negative cache: bounds the memory that a flood of unknown names takes.
 const MAX_NEGATIVE_ENTRIES: u64 = 10_000;
 
 /// The parts of the cache, built in one place over one disk tier.
@@ -119,7 +120,7 @@ impl CacheFailure {
     }
 }
 
-/// What both tiers hold.
+/// How full the tiers are, and what has happened since the start.
 #[derive(Clone, Debug)]
 pub struct CacheUsage {
     /// The memory tier's archives.
@@ -136,19 +137,19 @@ pub struct CacheUsage {
     pub fleet: Option<FleetFigures>,
 }
 
-/// Who has removed something.
+/// Where an operator has removed something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemovedBy {
-    /// An operator of this mirror: it is removed from the bucket, too.
+    /// On this mirror: it is removed from the bucket, too.
     Operator,
-    /// One of another mirror at this time: what was first seen later stays, here and in the bucket.
+    /// On another mirror. What was first seen after `at` stays, here and in the bucket.
     OtherMirror {
         /// When it was removed there.
         at: Timestamp,
     },
 }
 
-/// What is behind the disk, where several mirrors work together.
+/// The tiers behind the disk that several mirrors share.
 #[derive(Clone, Default)]
 pub struct SharedTiers {
     /// The bucket that they share.
@@ -180,8 +181,8 @@ impl BackgroundTasks {
         self.tracker.spawn_on(task, &self.runtime);
     }
 
-    /// Asks the bucket there: no request of its client is on a connection whose runtime is sending. Goes on when the caller
-    /// leaves.
+    /// Runs a request to the bucket on the runtime of the app and returns its result. On the runtime of a connection thread
+    /// it would stand still while that thread sends a zip. It goes on when the caller leaves.
     async fn ask_bucket<T, E>(&self, request: BoxFuture<'static, Result<T, E>>) -> Result<T, E>
     where
         T: Send + 'static,
@@ -198,8 +199,7 @@ impl BackgroundTasks {
 
 impl Cache {
     /// Builds the cache over an open disk tier. Fills and revalidations run on the runtime that this is called in and are
-    /// tracked by `tasks`, so that shutdown can wait for them. Small archives in memory are counted in `budget`. `shared` is behind
-    /// the disk.
+    /// tracked by `tasks`, so that shutdown can wait for them. Small archives in memory are counted in `budget`.
     pub fn build(
         memory: &memory::Config,
         budget: MemoryBudget,
@@ -347,7 +347,8 @@ impl Cache {
         self.generations.snapshot(key)
     }
 
-    /// Ends the present generation of the package that a key belongs to: what was made of it is made again.
+    /// Ends the present generation of the package that a key belongs to: cached responses that were made of its content are
+    /// made again.
     pub fn end_generation(&self, key: &Key) {
         self.generations.bump(key);
     }
@@ -360,7 +361,7 @@ impl Cache {
         self.tasks.spawn(task);
     }
 
-    /// Asks the bucket on the runtime of the app, also when the caller leaves.
+    /// Runs a request to the bucket on the runtime of the app. It goes on when the caller leaves.
     ///
     /// # Errors
     /// Those of the request; `TimedOut` at shutdown.
@@ -372,7 +373,7 @@ impl Cache {
         self.tasks.ask_bucket(request).await
     }
 
-    /// What both tiers hold.
+    /// How full the tiers are, and what has happened since the start.
     pub fn usage(&self) -> CacheUsage {
         CacheUsage {
             memory: self.archive_tiers.memory_usage(),

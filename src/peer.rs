@@ -21,7 +21,8 @@ pub use request_trace::RequestTrace;
 /// The two ends of a connection, and how it reached the mirror.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// The client's address; an IPv4 client of an IPv6 listener has its IPv4 address. Without meaning on the control socket.
+    /// The client's address; an IPv4 client of an IPv6 listener has its IPv4 address. Without meaning on the control
+    /// socket.
     pub addr: SocketAddr,
     /// The mirror's address that the client connected to, in the same form. Without meaning on the control socket.
     pub local: SocketAddr,

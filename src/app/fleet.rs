@@ -73,7 +73,7 @@ pub(super) fn spawn_fleet(config: &Config, cache: &Cache, tasks: &TaskTracker, b
     let notify = async move {
         loop {
             bucket.bucket().notices.written().await;
-            notified.tell_changed().await;
+            notified.notify_changed().await;
         }
     };
     spawn_background(tasks, background, notify);

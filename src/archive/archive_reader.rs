@@ -42,8 +42,8 @@ impl<'a> ArchiveReader<'a> {
         Ok(&self.buffer[self.start..self.end])
     }
 
-    /// Returns the next `len` bytes (at most the buffer's length); fewer only at the end of the body. Blocks until they have
-    /// arrived.
+    /// Returns the next `len` bytes (at most the buffer's length); fewer only at the end of the body. Blocks until they
+    /// have arrived.
     pub(super) fn peek(&mut self, len: usize) -> io::Result<&[u8]> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);

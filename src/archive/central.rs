@@ -11,8 +11,8 @@ use crate::{
     value::memory_budget::MemoryShare,
 };
 
-/// Number of bytes at the end of a zip in which the end records are searched: a comment has at most 64 KiB, and the Zip64 records
-/// directly precede the end record.
+/// Number of bytes at the end of a zip in which the end records are searched: a comment has at most 64 KiB, and the
+/// Zip64 records directly precede the end record.
 pub(super) const END_SEARCH_BYTES: u64 = 66 << 10;
 
 /// One entry of the central directory.
@@ -97,8 +97,8 @@ impl CentralDirectory {
         Self::parse(tail.into(), end.central).map_err(|clause| VerifyError::Invalid(format!("the zip {clause}")))
     }
 
-    /// Bytes that a directory of `tail_len` bytes with `count` entries takes while its zip is examined, the sorted names and
-    /// the plan of a view included.
+    /// Bytes that a directory of `tail_len` bytes with `count` entries takes while its zip is examined, the sorted
+    /// names and the plan of a view included.
     pub(super) fn memory_of(tail_len: u64, count: u64) -> u64 {
         const ENTRY_BYTES: u64 = 3 * size_of::<CentralEntry>() as u64 + 64;
         let count = count.min(tail_len / format::CENTRAL_LEN as u64);

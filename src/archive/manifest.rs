@@ -5,8 +5,8 @@ use sha2::{Digest as _, Sha256};
 use super::central::CentralDirectory;
 use crate::entry::Digest;
 
-/// SHA-256 over name (without its first `prefix_len` bytes), zero byte, size and CRC of every file and link, in the order of
-/// the names.
+/// SHA-256 over name (without its first `prefix_len` bytes), zero byte, size and CRC of every file and link, in the
+/// order of the names.
 ///
 /// Folders are left out, because only some packers list them. Names contain no zero byte (checked before), so different
 /// lists have different bytes.

@@ -109,8 +109,8 @@ impl SmallFile {
 impl CentralDirectory {
     /// Reads the central directory of a stored zip of `len` bytes, which verification has accepted.
     ///
-    /// `read` fills a buffer from an offset of the zip. Reads at most [`MAX_CENTRAL_DIRECTORY_BYTES`]; `memory` grows by what
-    /// the directory takes, and must be kept as long as it.
+    /// `read` fills a buffer from an offset of the zip. Reads at most [`MAX_CENTRAL_DIRECTORY_BYTES`]; `memory` grows
+    /// by what the directory takes, and must be kept as long as it.
     ///
     /// # Errors
     /// If the directory is damaged, or `read` fails. Facts of earlier releases do not describe the directory of a zip
@@ -142,8 +142,8 @@ impl CentralDirectory {
         Self::parse(tail.into(), offset).map_err(|_| StoredZipError::Damaged)
     }
 
-    /// Returns a small file of the content, or of one folder of it; `None` if the zip does not have it, it is larger than its
-    /// limit, a link, or not UTF-8.
+    /// Returns a small file of the content, or of one folder of it; `None` if the zip does not have it, it is larger
+    /// than its limit, a link, or not UTF-8.
     ///
     /// `read` fills a buffer from an offset of the zip.
     ///

@@ -10,8 +10,8 @@ use crate::origin::FetchError;
 
 /// How long an abandoned download may be slow, and how often that is checked while nothing arrives.
 const ABANDONED_WINDOW: Duration = Duration::from_secs(15);
-/// Least bytes of an abandoned download in each window: 64 KiB per second.
-const LEAST_BYTES: u64 = 15 * (64 << 10);
+/// Fewest bytes of an abandoned download in each window: 64 KiB per second.
+const MIN_ABANDONED_BYTES: u64 = 15 * (64 << 10);
 
 /// The download of a fill, which ends early when it is abandoned and slow.
 pub(super) struct WatchedDownload<'a> {
@@ -57,7 +57,7 @@ impl<'a> WatchedDownload<'a> {
         if window.began.elapsed() < ABANDONED_WINDOW {
             return Ok(());
         }
-        if received.saturating_sub(window.received) < LEAST_BYTES {
+        if received.saturating_sub(window.received) < MIN_ABANDONED_BYTES {
             return Err(FetchError::Abandoned);
         }
         self.window = None;

@@ -7,7 +7,7 @@ use crate::{
     origin::{FetchedBody, Origin, Verify},
 };
 
-/// One archive: its key, where it comes from, and what makes it good. Cheap to clone.
+/// One archive: its key, where it comes from, and how it is verified. Cheap to clone.
 #[derive(Clone)]
 pub struct ArchiveRequest {
     /// The key.
@@ -20,27 +20,27 @@ pub struct ArchiveRequest {
     pub pinning: Pinning,
     /// How long it is remembered that the origin does not have it.
     pub negative: Duration,
-    /// For which side of the mirror it is.
+    /// Who requests it.
     pub asker: Asker,
 }
 
-/// For which side of the mirror an archive is.
+/// Who requests an archive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Asker {
-    /// For its clients: other nodes of a fleet may be asked.
+    /// A client of this mirror: other nodes of the fleet may be asked for it.
     #[default]
     Client,
-    /// For another node of the fleet: no node is asked again.
+    /// Another node of the fleet: no further node is asked for it.
     Node,
 }
 
 /// Whether the content of an archive must stay what it was when it was first seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pinning {
-    /// It is pinned when it is first seen, and compared with its pin ever after.
+    /// It is pinned when it is first seen, and compared with its pin from then on.
     Pinned,
     /// It is one revision of content that changes: no pin is read or written. When it is stored, the revisions that were
-    /// stored before it are removed: the archives whose keys begin with this text.
+    /// stored before it are removed: the archives whose keys begin with `prefix`.
     Revision {
         /// The part of the key before the revision.
         prefix: Arc<str>,

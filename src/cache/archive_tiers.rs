@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 use jiff::Timestamp;
 
 use crate::{
-    blocking::spawn_blocking,
+    blocking::{run_blocking_io, spawn_blocking},
     entry::{Digest, Key, Meta},
     observe::CacheMetrics,
     origin::FetchError,
@@ -97,8 +97,8 @@ impl ArchiveTiers {
         self.disk.inventory().contains(key).await.unwrap_or(false)
     }
 
-    /// Reserves a spool of `len` bytes, or of a first step when the length is unknown; `None`, logged, when the disk has
-    /// no room or fails.
+    /// Opens a spool for a body, whose length is `len` if that is known; `None`, logged, when the disk has no room for it
+    /// or fails.
     pub(super) async fn open_spool(&self, len: Option<u64>) -> Option<Spool> {
         let disk = self.disk.clone();
         match spawn_blocking(move || disk.spool(len)).await {
@@ -126,7 +126,7 @@ impl ArchiveTiers {
     }
 
     /// Makes a fetched archive visible under its key. The waiting clients have it already, so an error is only logged.
-    /// With `upload`, it is in the queue of uploads afterwards.
+    /// With `upload`, it is queued for its upload.
     pub(super) async fn admit(&self, key: &Key, spool: Spool, meta: Meta, upload: Option<PinState>) {
         let before = self.removals.snapshot(key);
         match self.disk.admit_and_queue(key, spool, meta, upload).await {
@@ -168,13 +168,13 @@ impl ArchiveTiers {
     /// When the index cannot be read.
     pub async fn revisions(&self, prefix: &str) -> io::Result<Vec<Key>> {
         let mut keys = self.disk.inventory().keys_with_prefix(prefix).await?;
-        // A slash behind the prefix: the revision of another version.
+        // With a slash behind the prefix, it is the revision of another version.
         keys.retain(|key| !key.as_str()[prefix.len()..].contains('/'));
         Ok(keys)
     }
 
-    /// Makes an imported archive visible under its key, in place of the one stored before. With `upload`, it is in the
-    /// queue of uploads afterwards.
+    /// Makes an imported archive visible under its key, in place of the one stored before. With `upload`, it is queued for
+    /// its upload.
     ///
     /// # Errors
     /// When it cannot be made durable; then what was stored before stays.
@@ -201,8 +201,8 @@ impl ArchiveTiers {
         }
         let mut spool = self.open_spool(Some(object.meta.len)).await.ok_or_else(not_storable)?;
         let bytes = bytes.clone();
-        let written = spawn_blocking(move || spool.append(&[bytes]).map(|()| spool)).await;
-        let spool = written.map_err(|_| not_storable())?.map_err(|_| not_storable())?;
+        let written = run_blocking_io(move || spool.append(&[bytes]).map(|()| spool)).await;
+        let spool = written.map_err(|_| not_storable())?;
         let admitted = self.disk.admit(key, spool, (*object.meta).clone()).await;
         admitted.map(drop).map_err(|error| {
             tracing::warn!(%key, %error, "an archive in memory cannot be written to disk");
@@ -246,7 +246,7 @@ impl ArchiveTiers {
         Ok(found)
     }
 
-    /// Bumps every package, because a blob can be stored under any key.
+    /// Ends the generations of all packages, because a blob can be stored under any key.
     fn drop_blob_from_memory(&self, digest: &Digest) {
         self.removals.bump_all();
         self.memory.remove_blob(digest);

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 
 use super::{
     ArchiveRequest, Asker, CacheFailure, RemovedBy,
-    circle::wait_beside,
     fill::{Fill, FillContext},
     fill_state::{ArrivingBody, FillHandle, FillHead, FillProgress, FillState},
     fill_watcher::FillWatcher,
+    loop_check::wait_unless_loop,
     single_flight::{JoinedFlight, SingleFlight},
     spool_reader::SpoolReader,
 };
@@ -49,7 +49,7 @@ pub struct ArchiveAnswer {
     pub status: CacheStatus,
 }
 
-/// What the index and the pins say of an archive.
+/// Whether an archive is stored, by the index and the pins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ArchiveAvailability {
     /// True when it is on disk.
@@ -63,8 +63,8 @@ impl ArchiveCache {
         Self { context: Arc::new(context), fills: SingleFlight::default() }
     }
 
-    /// Answers from a tier, else joins or starts the fill and answers as soon as its first bytes may be read. What a fill
-    /// brings is not called stored: it may still be refused, or find no room.
+    /// Answers from a tier, else joins or starts the fill and answers as soon as its first bytes may be read. The status of
+    /// an archive that arrives never says `stored`: it may still be refused, or find no room.
     ///
     /// # Errors
     /// The fill's error, before any byte has been handed out.
@@ -73,7 +73,7 @@ impl ArchiveCache {
         if request.asker == Asker::Node {
             let fleet = self.context.fleet.as_ref();
             fleet.inspect(|fleet| fleet.note_served());
-            if fleet.is_some_and(|fleet| fleet.reads(&request.key)) {
+            if fleet.is_some_and(|fleet| fleet.is_reading(&request.key)) {
                 return Err(CacheFailure::new(FetchError::Loop, CacheStatus::generated()));
             }
         }
@@ -94,7 +94,7 @@ impl ArchiveCache {
         }
         let status = if collapsed { status.collapsed() } else { status };
         let head = match collapsed {
-            true => wait_beside(&*request.origin, fill.head()).await.and_then(|head| head),
+            true => wait_unless_loop(&*request.origin, fill.head()).await.and_then(|head| head),
             false => fill.head().await,
         };
         match head {
@@ -144,7 +144,7 @@ impl ArchiveCache {
         ArchiveAvailability { on_disk: self.context.tiers.is_indexed(key).await, len: Some(pin.len) }
     }
 
-    /// True when a key exists whatever the release list says: it is in memory, arriving or pinned.
+    /// True for a key that exists even if the release list lacks it: it is in memory, arriving or pinned.
     ///
     /// # Errors
     /// When the pin records cannot be read.
@@ -188,8 +188,8 @@ impl ArchiveCache {
         removed
     }
 
-    /// Removes the pins of keys, in the shared bucket too: the next fetch of each may have other content. Where an operator of
-    /// another mirror has removed them, what the bucket has first seen since stays there.
+    /// Removes the pins of keys, in the shared bucket too: the next fetch of each may have other content. After a
+    /// removal on another mirror, the pins that the bucket has got since stay there.
     ///
     /// # Errors
     /// The first one, when a pin cannot be removed; none is removed here before all are in the bucket.
@@ -206,8 +206,8 @@ impl ArchiveCache {
         };
         bucket.forget(&keys, until).await.map_err(io::Error::other)?;
         pins.forget_all(keys).await?;
-        // What was written in between, while the pins were still here, is taken away. What is written from now on, its
-        // writer takes away.
+        // Removes what was written to the bucket in between, while the pins were still here. A write from now on is undone
+        // by its own task, which reads the pin again.
         bucket.forget_pins(&own).await.map_err(io::Error::other)
     }
 

@@ -36,7 +36,7 @@ pub(super) struct SpooledBody {
     parts: SpoolParts,
 }
 
-/// What moving a spool to memory takes.
+/// What is needed to move a spool to memory.
 struct SpoolParts {
     file: Arc<BlobFile>,
     state: watch::Sender<FillState>,
@@ -120,17 +120,15 @@ impl BodyStore {
         Ok((Self::Memory(body), digest))
     }
 
-    /// The verifier's refusal of a body that is still arriving: it never accepts before the end.
-    ///
-    /// # Errors
-    /// The store, unchanged, while the verifier reads.
-    pub(super) async fn early_refusal(self) -> Result<FillFailure, Self> {
+    /// Why the verifier has refused a body that is still arriving; `None` while it reads. It never accepts before the end.
+    /// After a refusal, the body cannot be used any more.
+    pub(super) async fn early_refusal(&mut self) -> Option<FillFailure> {
         match self {
-            Self::Spool(body) if body.verdict.is_finished() => Ok(match body.verdict.await {
+            Self::Spool(body) if body.verdict.is_finished() => Some(match (&mut body.verdict).await {
                 Ok(Err(error)) => error.into(),
                 Ok(Ok(_)) | Err(_) => FillFailure::Failed(unverifiable()),
             }),
-            store => Err(store),
+            _ => None,
         }
     }
 
@@ -172,7 +170,7 @@ impl SpooledBody {
 }
 
 impl SpoolParts {
-    /// Brings what is in the spool, and what was not written any more, into memory.
+    /// Copies the bytes in the spool, and those that were not written any more, to memory.
     async fn into_memory(
         self,
         context: &FillContext,

@@ -1,4 +1,5 @@
-//! Reads what the bucket has, page by page, for a bundle. Each request is repeated for some seconds while the bucket fails.
+//! Reads the content of the bucket, page by page, for a bundle. Each request is repeated for some seconds while the bucket
+//! fails.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::{
     shared::{BucketError, KeyFolder, KeyPage, ListedKey, with_patience},
 };
 
-/// A zip of the bucket on its way. Nothing has verified it.
+/// A zip that is read from the bucket. It is not verified.
 pub struct ClaimedZip {
     /// Its length by its claim, bytes.
     pub len: u64,
@@ -20,7 +21,7 @@ pub struct ClaimedZip {
     pub body: BoxStream<'static, Result<Bytes, FetchError>>,
 }
 
-/// Reads from a bucket, with patience.
+/// Reads from a bucket; repeats each request for some seconds while the bucket fails.
 pub struct BucketReader(Arc<BucketTier>);
 
 impl BucketReader {
@@ -40,13 +41,13 @@ impl BucketReader {
     /// The description of a zip that the bucket has a claim for; `None` where it was forgotten since it was listed.
     ///
     /// # Errors
-    /// When the bucket cannot be asked; `Damaged` where it is not the claim that its name says.
+    /// When the bucket cannot be asked; `Damaged` where the object is no claim, or that of another key.
     pub async fn claimed(&self, listed: &ListedKey) -> Result<Option<ExportedArchive>, BucketError> {
         let claim = with_patience(|| self.0.archives.listed(listed)).await?;
         Ok(claim.map(|claim| ExportedArchive { key: claim.key, first_seen: claim.first_seen, meta: claim.meta }))
     }
 
-    /// Opens the zip that the bucket has a claim for; `None` where it has no claim, or not the bytes of the claim.
+    /// Opens the zip of a key; `None` where the bucket has no claim for it, or lacks the bytes of the claim.
     ///
     /// # Errors
     /// When the bucket cannot be asked.

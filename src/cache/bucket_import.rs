@@ -9,7 +9,7 @@ use crate::{
     storage::disk::{PinState, Spool},
 };
 
-/// An archive that was received and verified.
+/// The import of an archive that was received and verified.
 pub(super) struct BucketImport {
     pub(super) bucket: Arc<BucketTier>,
     pub(super) pins: PinRecords,
@@ -18,41 +18,45 @@ pub(super) struct BucketImport {
     pub(super) on_conflict: PinConflict,
 }
 
+/// An archive that is pinned, and to be stored here.
+pub(super) struct SettledImport {
+    pub(super) spool: Spool,
+    pub(super) meta: Meta,
+    /// The state of its pin in the bucket, if the archive is to be queued for its upload.
+    pub(super) upload: Option<PinState>,
+}
+
 impl BucketImport {
-    /// Pins the archive in the bucket, then here, and uploads it where the queue has no room. Returns what is left to upload.
+    /// Pins the archive in the bucket, then here, and uploads it where [`BucketTier::uploads_first`] demands it.
     ///
     /// # Errors
     /// `Overruled` where the bucket has pinned other content; `Bucket` when it cannot be used: the import may be repeated.
-    pub(super) async fn settle(
-        self,
-        spool: Spool,
-        pin: Option<Pin>,
-    ) -> Result<(Spool, Meta, Option<PinState>), ImportError> {
+    pub(super) async fn settle(self, spool: Spool, pin: Option<Pin>) -> Result<SettledImport, ImportError> {
         let Self { bucket, pins, key, meta, on_conflict } = self;
         let mut settled = None;
         if let Some(pin) = pin {
-            // Compares once more: a request may have pinned the version while the bytes arrived, and the bucket may not have
-            // that pin yet.
+            // Compares once more: a request may have pinned the version while the bytes arrived, and the bucket may not
+            // have that pin yet.
             pins.check_import(&key, &pin.verified, on_conflict).await?;
-            let first_seen = settled_in(&bucket, &pin, &pins).await?.first_seen;
+            let first_seen = settle_in_bucket(&bucket, &pin, &pins).await?.first_seen;
             pins.settle_import(Pin { first_seen, ..pin }, on_conflict).await?;
             // It may have been pinned here before, at another time.
             settled = pins.read(&key).await?;
         }
         if !bucket.uploads_first(meta.len) {
-            return Ok((spool, meta, Some(PinState::Settled)));
+            return Ok(SettledImport { spool, meta, upload: Some(PinState::Settled) });
         }
         match with_patience(|| bucket.upload_spool(&key, settled.as_deref(), &meta, &spool, &pins)).await {
-            Ok(TierUpload::Written | TierUpload::Present) => Ok((spool, meta, None)),
-            Ok(TierUpload::NotPinned) => Err(ImportError::Invalid("it was forgotten meanwhile".to_owned())),
+            Ok(TierUpload::Written | TierUpload::Present) => Ok(SettledImport { spool, meta, upload: None }),
+            Ok(TierUpload::NotPinned) => Err(ImportError::Invalid("it was forgotten while it was imported".to_owned())),
             Err(NotUploaded::Bucket(error)) => Err(error.into()),
-            Err(NotUploaded::Here(error)) => Err(error.into()),
+            Err(NotUploaded::Disk(error)) => Err(error.into()),
         }
     }
 }
 
 /// Pins content in the bucket; returns what is pinned there.
-async fn settled_in(bucket: &BucketTier, pin: &Pin, pins: &PinRecords) -> Result<Pin, ImportError> {
+async fn settle_in_bucket(bucket: &BucketTier, pin: &Pin, pins: &PinRecords) -> Result<Pin, ImportError> {
     match with_patience(|| bucket.archives.settle(pin)).await? {
         SharedPin::Agreed(agreed) => Ok(agreed),
         SharedPin::Other(other) => {
@@ -60,8 +64,8 @@ async fn settled_in(bucket: &BucketTier, pin: &Pin, pins: &PinRecords) -> Result
                 key = %pin.key, pinned = %other.verified.manifest, imported = %pin.verified.manifest,
                 "pin-mismatch: an import has other content than the bucket"
             );
-            // From now on this mirror knows, too, also while the bucket cannot be asked. Where it has pinned other content
-            // itself, that is reconciled by the queue of uploads.
+            // Recorded here, so that it counts also while the bucket cannot be asked. A pin of this mirror with other
+            // content is reconciled by the queue of uploads.
             let _ = pins.agree(other).await;
             Err(ImportError::Overruled)
         }

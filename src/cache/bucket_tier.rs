@@ -1,7 +1,7 @@
 //! The tier behind the disk: the bucket that several mirrors share.
 //!
-//! A fill looks there before it asks the upstream ([`BucketTier::find`]), pins new content there before anyone has its last
-//! bytes ([`BucketTier::settle`]), and what it has stored is queued for its upload ([`super::uploads`]).
+//! A fill looks there before it asks the upstream ([`BucketTier::find`]), pins new content there before any client has its
+//! last bytes ([`BucketTier::settle`]), and what it has stored is queued for its upload ([`super::uploads`]).
 
 use std::{
     future::ready,
@@ -18,7 +18,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream}
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-use super::{ArchiveRequest, DocumentsRemoved, PinRecords, Pinning, RemovedDocument, pins::unavailable_for};
+use super::{
+    ArchiveRequest, DocumentsRemoved, PinRecords, Pinning, RemovedDocument,
+    pins::{pin_of, pins_unavailable_for},
+};
 use crate::{
     clock::Clock,
     entry::{Document, Key, Meta, Pin},
@@ -42,7 +45,7 @@ const DOCUMENT_PATIENCE: Duration = Duration::from_secs(1);
 const CONCURRENT_REMOVALS: usize = 16;
 /// Largest document that mirrors leave to each other, bytes: it is read at once.
 const MAX_SHARED_DOCUMENT_BYTES: usize = 2 << 20;
-/// What clients are told to wait where the bucket cannot decide on new content.
+/// `Retry-After` of a response where the bucket cannot decide on new content.
 const UNDECIDED_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The bucket behind the disk.
@@ -83,21 +86,21 @@ pub enum LonePins {
     Refused,
 }
 
-/// Who says which content a new version has.
+/// Which store decides on the content of a new version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decider {
     /// The bucket; or this mirror, where it may decide alone.
     Bucket,
-    /// The first node of the fleet, which has sent it, while the bucket cannot be asked.
+    /// The first node of the fleet, which has sent the content, while the bucket cannot be asked.
     FirstNode,
 }
 
-/// What the bucket knows of a requested archive.
+/// What the bucket has of a requested archive.
 #[derive(Default)]
 pub(super) struct BucketLookup {
     /// The pin, also where only the bucket knew it.
     pub(super) pin: Option<Arc<Pin>>,
-    /// Where the bucket has the archive.
+    /// The archive, if the bucket has it.
     pub(super) claimed: Option<Arc<ClaimedArchive>>,
 }
 
@@ -227,7 +230,7 @@ impl BucketTier {
                     key = %request.key, pinned = %other.verified.manifest, now = %meta.verified.manifest,
                     "pin-mismatch: another mirror has first seen other content"
                 );
-                // From now on this mirror knows, too, also while the bucket cannot be asked.
+                // Recorded here, so that it counts also while the bucket cannot be asked.
                 pins.agree(other).await?;
                 Err(FetchError::PinMismatch)
             }
@@ -239,7 +242,7 @@ impl BucketTier {
         }
     }
 
-    /// Fails where only the bucket could say which content counts.
+    /// Checks that this mirror may go on without the bucket: it knows the pin, needs none, or may pin alone.
     fn check_may_decide(
         &self,
         request: &ArchiveRequest,
@@ -249,11 +252,11 @@ impl BucketTier {
         // A pin that cannot be queued would never be settled.
         let is_alone = self.lone_pins == LonePins::Allowed && !self.is_queue_full(0);
         if known.is_some() || request.pinning != Pinning::Pinned || is_alone {
-            tracing::debug!(key = %request.key, %error, "the bucket is not asked");
+            tracing::debug!(key = %request.key, %error, "the bucket cannot be asked, and need not decide");
             return Ok(());
         }
         tracing::warn!(key = %request.key, %error, "a new version is not fetched: the bucket cannot pin it");
-        Err(unavailable_for(retry_after(error)))
+        Err(pins_unavailable_for(retry_after(error)))
     }
 
     /// True when a new archive is uploaded before its end reaches a client.
@@ -322,7 +325,7 @@ impl BucketTier {
         outcome
     }
 
-    /// What the bucket has of a document; `None` when it cannot say in time.
+    /// The document in the bucket, or its absence; `None` when the bucket does not answer in time.
     pub(super) async fn document(&self, key: &Key) -> Option<BucketDocument> {
         match timeout(DOCUMENT_PATIENCE, self.documents.find(key, self.clock.now())).await {
             Ok(found) => found.ok(),
@@ -341,17 +344,12 @@ impl BucketTier {
     }
 }
 
-/// When what the bucket could not decide may be asked for again.
+/// How long to wait until content that the bucket could not decide on is requested again.
 pub fn retry_after(error: BucketError) -> Duration {
     match error {
         BucketError::Paused { retry_after } => retry_after.max(Duration::from_secs(1)),
         _ => UNDECIDED_RETRY_AFTER,
     }
-}
-
-/// The pin of an archive.
-pub(super) fn pin_of(key: &Key, first_seen: Timestamp, meta: &Meta) -> Pin {
-    Pin { key: key.clone(), digest: meta.digest, len: meta.len, first_seen, verified: meta.verified.clone() }
 }
 
 /// The bytes of an archive, read as they are sent.

@@ -30,25 +30,25 @@ pub enum NotUploaded {
     /// The bucket cannot be asked.
     #[error(transparent)]
     Bucket(#[from] BucketError),
-    /// The disk cannot be read or written.
+    /// The disk of this mirror cannot be read or written.
     #[error(transparent)]
-    Here(#[from] std::io::Error),
+    Disk(#[from] std::io::Error),
 }
 
 impl MaybeBucketError for NotUploaded {
     fn bucket(self) -> Result<BucketError, Self> {
         match self {
             Self::Bucket(error) => Ok(error),
-            Self::Here(_) => Err(self),
+            Self::Disk(_) => Err(self),
         }
     }
 }
 
-/// Whether this mirror has a pin since it was read.
+/// Whether this mirror still has a pin that it read before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OwnPin {
     Kept,
-    /// It is gone, or another one.
+    /// It was removed, or replaced by another one.
     Gone,
 }
 
@@ -111,7 +111,7 @@ impl BucketTier {
         }
     }
 
-    /// Takes a pin and its claim away from the bucket where this mirror does not have the pin any more.
+    /// Removes a pin and its claim from the bucket where this mirror does not have the pin any more.
     async fn withdraw_forgotten(&self, pin: &Pin, pins: &PinRecords) -> Result<OwnPin, NotUploaded> {
         if pins.read(&pin.key).await?.is_some_and(|now| now.is_same_sight(pin)) {
             return Ok(OwnPin::Kept);

@@ -26,9 +26,9 @@ pub struct DocumentTiers {
 pub enum DocumentCheck {
     /// It is intact on disk.
     Intact,
-    /// It was not, and was written again from memory.
+    /// It was damaged or missing, and was written again from memory.
     Repaired,
-    /// It is not, and was quarantined.
+    /// It was damaged, and is quarantined, or it was missing.
     Damaged,
     /// It is no longer on disk: it was evicted or removed.
     Gone,
@@ -41,7 +41,7 @@ pub enum DocumentImport {
     Stored,
     /// The stored document was validated as late or later, and stays.
     Older,
-    /// The same, for a document that only memory held: it is on disk now.
+    /// As `Older`, where only memory held the stored document: it is on disk now.
     OlderThanMemory,
 }
 
@@ -162,7 +162,7 @@ impl DocumentTiers {
         self.remove_all(&keys).await
     }
 
-    /// Removes documents that are still these.
+    /// Removes the documents whose digest and time of validation are still the given ones.
     ///
     /// # Errors
     /// As [`DocumentTiers::remove_all`].

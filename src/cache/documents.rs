@@ -7,8 +7,8 @@ use tokio::time::timeout_at;
 use super::{
     BackgroundTasks, BucketTier, CacheFailure, DocumentTiers, ImportError,
     bucket_import::import_document,
-    circle::wait_beside,
     document_tiers::{DocumentChange, DocumentImport, DocumentPlace},
+    loop_check::wait_unless_loop,
     negative_cache::NegativeCache,
     policy::{DocumentConfig, Freshness, Policy, StaleUse, UpstreamMode},
     single_flight::{Flight, JoinedFlight, SingleFlight},
@@ -35,7 +35,7 @@ pub struct DocumentCache {
     clock: Clock,
     revalidations: SingleFlight<RenewalState>,
     tasks: BackgroundTasks,
-    /// Where other mirrors leave documents.
+    /// The bucket with the documents of other mirrors.
     bucket: Option<Arc<BucketTier>>,
 }
 
@@ -105,11 +105,11 @@ impl DocumentCache {
         let JoinedFlight { mut flight, collapsed } = self.renew(key, policy, stored.clone(), origin.clone());
         let patience = policy.patience.filter(|_| stored.as_ref().is_some_and(|stored| self.is_usable(stored, policy)));
         let waited = wait(&mut flight, patience);
-        let waited = if collapsed { wait_beside(&*origin, waited).await } else { Ok(waited.await) };
+        let waited = if collapsed { wait_unless_loop(&*origin, waited).await } else { Ok(waited.await) };
         let ended = match waited {
             Ok(Some(ended)) => ended.into_result(),
             Ok(None) => return self.stale_unrenewed(stored, policy),
-            Err(circle) => Err(circle),
+            Err(in_loop) => Err(in_loop),
         };
         match ended {
             Ok(RenewedDocument { document, source }) => {
@@ -151,9 +151,9 @@ impl DocumentCache {
         }
     }
 
-    /// Fetches every page of a stored list again, whatever its age: it lacks something that the upstream has. Does not wait
-    /// for it. If that fails, the next revalidation does it.
-    pub async fn walk_again(self: &Arc<Self>, key: &Key, policy: Policy, origin: DocumentOrigin) {
+    /// Starts to fetch every page of a stored list again, whatever its age: the list lacks something that the upstream has.
+    /// Does not wait for it. If that fails, the next revalidation fetches every page.
+    pub async fn refetch_all_pages(self: &Arc<Self>, key: &Key, policy: Policy, origin: DocumentOrigin) {
         let Some(document) = self.tiers.get(key).await else { return };
         let mut meta = (*document.meta).clone();
         meta.validators.last_full_fetch = None;
@@ -177,8 +177,8 @@ impl DocumentCache {
     /// Imports a document from another mirror, unless a newer one is stored.
     ///
     /// # Errors
-    /// `Invalid` when the body does not have the digest of its meta; `NoRoom` and `Io` when it cannot be stored; `Bucket` when it is
-    /// stored, and the bucket does not get it.
+    /// `Invalid` when the body does not have the digest of its meta; `NoRoom` and `Io` when it cannot be stored;
+    /// `Bucket` when it is stored here and cannot be written to the bucket.
     pub async fn import(&self, key: &Key, document: Document) -> Result<DocumentImport, ImportError> {
         let outcome = self.tiers.import(key, document).await?;
         if outcome != DocumentImport::Older {
@@ -313,7 +313,7 @@ fn with_upstream_status(document: &Document, upstream_status: UpstreamStatus) ->
     Document { meta: Arc::new(meta), body: document.body.clone() }
 }
 
-/// What is left while `Age` counts the whole seconds that have passed.
+/// Whole seconds, rounded up: `Age` is rounded down, and both together are the whole freshness.
 fn seconds_up(period: Duration) -> i64 {
     seconds(period).saturating_add(i64::from(period.subsec_nanos() > 0))
 }

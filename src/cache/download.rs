@@ -12,9 +12,9 @@ use crate::{
     origin::{DownloadPlace, FetchError, FetchedBody},
 };
 
-/// Delay before the first resumption; doubles with each ...
+/// Delay before the first resumption; it doubles with each resumption.
 const FIRST_RESUME_DELAY: Duration = Duration::from_millis(100);
-/// ... up to this.
+/// Longest delay before a resumption.
 const MAX_RESUME_DELAY: Duration = Duration::from_secs(10);
 
 /// One body, from as many upstream responses as it takes.
@@ -160,8 +160,8 @@ async fn fetch(request: &ArchiveRequest, max_bytes: u64) -> Result<FetchedBody, 
     Ok(fetched)
 }
 
-/// True for errors of the connection and for a shortage of places, which say nothing about the body. A download that is
-/// too slow would begin again from its first byte, so it is none of them.
+/// True for errors of the connection and for a shortage of places, which say nothing about the body. False for a download
+/// that is too slow: it would begin again from its first byte.
 fn is_break(error: &FetchError) -> bool {
     matches!(error, FetchError::Unreachable(_) | FetchError::Timeout(_) | FetchError::Busy { .. })
 }

@@ -1,4 +1,4 @@
-//! Where a fill gets its archive from, and who says which content it must have.
+//! Where a fill gets its archive from, and what decides on its content.
 
 use std::sync::Arc;
 
@@ -16,17 +16,17 @@ use crate::{
 
 type ArchiveOrigin = Arc<dyn Origin<Fetched = FetchedBody>>;
 
-/// Where a download comes from, and what it must be.
+/// Where a download comes from, and what its content must be.
 pub(super) struct DownloadSource {
-    /// What is pinned.
+    /// The pin of the key, if it has one.
     pub(super) pin: Option<Arc<Pin>>,
-    /// Where the bucket has it.
+    /// The archive in the bucket, if it has it.
     pub(super) claimed: Option<Arc<ClaimedArchive>>,
-    /// What is asked in place of the request's origin.
+    /// The origin that is used in place of the request's; `None` for the request's own.
     pub(super) origin: Option<ArchiveOrigin>,
-    /// Who says which content counts where it is new.
+    /// What decides on the content, if it is new.
     pub(super) decided_by: Decider,
-    /// False where the disk was found to have no room for it.
+    /// False where the disk had no room for it a moment ago.
     pub(super) has_disk: bool,
 }
 
@@ -62,7 +62,7 @@ impl DownloadSource {
                 Ok(Self { pin, claimed: None, origin, decided_by: Decider::Bucket, has_disk })
             }
             Err(error @ FetchError::PinsUnavailable { .. }) => {
-                let first = fleet.and_then(|fleet| fleet.first());
+                let first = fleet.and_then(|fleet| fleet.deciding_node());
                 let undecided = FleetFallback::Undecided(error.clone());
                 let origin = of_nodes(first.into_iter().collect(), undecided).ok_or(error)?;
                 let decided_by = Decider::FirstNode;

@@ -1,8 +1,8 @@
 //! A fill: one download of one key, detached from the clients that wait for it.
 //!
 //! It ends in exactly one [`FillState::Ended`]. Its steps, in order: a second lookup in the tiers, the pin, the upstream
-//! (which waits for a place), a spool (or memory, without room on disk), the body (resumed where it breaks), verification, the pin again, `Complete`, admission, and last
-//! its removal from the table.
+//! (which waits for a place), a spool (or memory, without room on disk), the body (resumed where it breaks), verification,
+//! the pin again, [`FillState::Ended`], admission, and last its removal from the table.
 
 use std::{
     sync::Arc,
@@ -41,7 +41,7 @@ use crate::{
     value::memory_budget::MemoryBudget,
 };
 
-/// What all fills work with.
+/// The parts that all fills use.
 pub(super) struct FillContext {
     pub(super) tiers: Arc<ArchiveTiers>,
     pub(super) pins: PinRecords,
@@ -76,7 +76,7 @@ impl FillContext {
         Self { tiers, pins, failures, without_room, memory, bucket: None, fleet: None, limits, clock, tasks, aborted }
     }
 
-    /// The same, with a tier behind the disk, and other nodes over it.
+    /// The same, with the bucket behind the disk, and the other nodes over it.
     pub(super) fn with_shared(self, bucket: Option<Arc<BucketTier>>, fleet: Option<Arc<FleetTier>>) -> Self {
         Self { bucket, fleet, ..self }
     }
@@ -137,8 +137,13 @@ impl From<VerifyError> for FillFailure {
 /// Where the archive of a fill is.
 #[expect(clippy::large_enum_variant, reason = "one per fill, moved once")]
 enum FetchedArchive {
-    /// In a spool: whole, verified and pinned, and to be uploaded to the bucket if there is a state of its pin.
-    Spooled(Spool, Meta, Option<PinState>),
+    /// In a spool: whole, verified and pinned.
+    Spooled {
+        spool: Spool,
+        meta: Meta,
+        /// The state of its pin in the bucket, if it is to be queued for its upload.
+        upload: Option<PinState>,
+    },
     /// In memory: whole, verified and pinned, without room on disk.
     InMemory(Object),
     /// In a tier since before the fill started.
@@ -155,10 +160,10 @@ enum StreamingHead {
     AfterVerdictIfShort,
 }
 
-/// A body is long from this many bytes on ...
-const SHORT_BYTES: u64 = 1 << 20;
-/// ... or when it takes longer.
-const SHORT_TIME: Duration = Duration::from_secs(3);
+/// A body of this many bytes is long: it streams before it is compared with its pin.
+const LONG_BODY_BYTES: u64 = 1 << 20;
+/// A body that has been arriving for this long is long, too.
+const LONG_BODY_TIME: Duration = Duration::from_secs(3);
 
 /// When to ask again for an archive that has no room while the disk fails, and not for want of space.
 const FAILING_DISK_RETRY: Duration = Duration::from_secs(10);
@@ -178,7 +183,7 @@ impl Fill {
                 self.remember_full_disk(Remedy::Memory);
                 self.publish_end(Ok(object));
             }
-            Ok(FetchedArchive::Spooled(spool, meta, upload)) => {
+            Ok(FetchedArchive::Spooled { spool, meta, upload }) => {
                 self.note_end(DownloadOutcome::Stored);
                 let content = ObjectContent::Disk(spool.file());
                 let object = Object { meta: Arc::new(meta.clone()), content, tier: "spool", usage: None };
@@ -229,7 +234,7 @@ impl Fill {
         if context.tiers.is_writable() { context.without_room.insert(&request.key, remedy) } else { FAILING_DISK_RETRY }
     }
 
-    /// Brings a whole, verified and pinned body into a spool, unless the archive is in a tier by now.
+    /// Downloads, verifies and pins the archive, unless it is in a tier by now.
     async fn fetch(&self) -> Result<FetchedArchive, FillFailure> {
         let Self { context, request, .. } = self;
         if let Some(object) = context.tiers.lookup(&request.key).await {
@@ -254,7 +259,7 @@ impl Fill {
         fetched
     }
 
-    /// Downloads, verifies and pins the archive.
+    /// Downloads the archive from `source`, verifies and pins it.
     async fn download(&self, source: &DownloadSource) -> Result<FetchedArchive, FillFailure> {
         let context = &self.context;
         let mut request = self.request.clone();
@@ -281,7 +286,7 @@ impl Fill {
         Ok(match stored {
             StoredBody::Spool(spool) => {
                 let upload = self.upload_first(&spool, &meta, upload).await;
-                FetchedArchive::Spooled(spool, meta, upload)
+                FetchedArchive::Spooled { spool, meta, upload }
             }
             StoredBody::Memory(bytes) => {
                 let content = ObjectContent::Memory(bytes);
@@ -305,7 +310,8 @@ impl Fill {
         Ok(upload)
     }
 
-    /// Uploads the archive before its end is published, where it must not wait for that. Returns what is left to do.
+    /// Uploads the archive before its end is published, if [`BucketTier::uploads_first`] demands it. Returns the state
+    /// of its pin if it is still to be queued for its upload.
     async fn upload_first(&self, spool: &Spool, meta: &Meta, upload: Option<PinState>) -> Option<PinState> {
         let Self { context, request, .. } = self;
         let bucket = context.bucket.as_ref()?;
@@ -386,17 +392,16 @@ impl Fill {
                     watched.download.resume(error, prefix_digest).await?;
                 }
             }
-            let is_long = watched.download.received >= SHORT_BYTES || began.elapsed() >= SHORT_TIME;
+            let is_long = watched.download.received >= LONG_BODY_BYTES || began.elapsed() >= LONG_BODY_TIME;
             if let Some(body) = unpublished.take_if(|_| is_long || !store.is_spooled())
                 && store.is_spooled()
             {
                 guard.publish(FillState::Streaming(body));
             }
             // The rest of a bad body need not be fetched.
-            store = match store.early_refusal().await {
-                Ok(refusal) => return Err(refusal),
-                Err(store) => store,
-            };
+            if let Some(refusal) = store.early_refusal().await {
+                return Err(refusal);
+            }
         }
         store.finish(context, &request.verify).await
     }

@@ -23,19 +23,19 @@ use crate::{
 
 /// Most nodes that are asked for one archive: the owner, and the next one where that fails.
 const MAX_ASKED_NODES: usize = 2;
-/// A node that itself reads from another one says so. It may be about to lose that one, and to fetch: it is asked again after
-/// this time ...
+/// The pause before a node that itself reads the archive from another one is asked again: it may lose that one, and fetch.
 const READING_PAUSE: Duration = Duration::from_millis(100);
-/// ... so often.
+/// How often such a node is asked.
 const READING_ATTEMPTS: u32 = 20;
-/// What such a node answers.
+/// The status that such a node answers with.
 const READING_STATUS: u16 = StatusCode::LOOP_DETECTED.as_u16();
 
 /// The other nodes of the fleet.
 pub struct FleetTier {
     nodes: ArcSwap<Nodes>,
     client: NodeClient,
-    /// The keys that this node is reading from another one. A node that asks for one of these would wait in a circle.
+    /// The keys that this node is reading from another one. A node that asks for one of these is refused: it might be the
+    /// one that is read from, and both would wait for each other.
     reading: Mutex<HashSet<Key>>,
     counters: FleetCounters,
 }
@@ -64,12 +64,12 @@ pub struct FleetFigures {
 pub(super) enum FleetFallback {
     /// From the upstream.
     Upstream(Arc<dyn Origin<Fetched = FetchedBody>>),
-    /// From nowhere: only another node may decide which content it has, while the bucket cannot.
+    /// From nowhere: while the bucket cannot be asked, only another node may decide on the content.
     Undecided(FetchError),
 }
 
 impl FleetTier {
-    /// The other nodes, and how they are asked.
+    /// The tier of these nodes, which `client` asks.
     pub fn new(nodes: Nodes, client: NodeClient) -> Self {
         Self {
             nodes: ArcSwap::from_pointee(nodes),
@@ -84,7 +84,7 @@ impl FleetTier {
         self.nodes.load_full()
     }
 
-    /// Uses these nodes from now on. What is being read from one that is none of them is read on.
+    /// Replaces the nodes. What is being read from a node that is no longer among them is read to its end.
     pub fn set_nodes(&self, nodes: Nodes) {
         self.client.connections().retain(nodes.all());
         self.nodes.store(Arc::new(nodes));
@@ -100,26 +100,26 @@ impl FleetTier {
         self.nodes.load().before_own(key).into_iter().take(MAX_ASKED_NODES).cloned().collect()
     }
 
-    /// The node that decides while the bucket cannot; `None` where it is this one, or none does.
-    pub(super) fn first(&self) -> Option<FleetNode> {
+    /// The node that decides on new content while the bucket cannot be asked; `None` where it is this one, or none does.
+    pub(super) fn deciding_node(&self) -> Option<FleetNode> {
         self.nodes.load().first_but_own().cloned()
     }
 
     /// True while this node reads a key from another one.
-    pub(super) fn reads(&self, key: &Key) -> bool {
+    pub(super) fn is_reading(&self, key: &Key) -> bool {
         self.reading.lock().contains(key)
     }
 
-    /// Says to the other nodes that this one has written a change to the bucket. One that cannot be reached reads it at its
-    /// next turn.
-    pub async fn tell_changed(&self) {
+    /// Notifies the other nodes that this one has written a change to the bucket. A node that cannot be reached reads the
+    /// change at its next interval.
+    pub async fn notify_changed(&self) {
         let nodes = self.nodes.load_full();
-        let told = nodes.others().map(async |node| {
-            if let Err(error) = self.client.tell_changed(node).await {
-                tracing::debug!(node = node.name, %error, "another node is not told of a change");
+        let notified = nodes.others().map(async |node| {
+            if let Err(error) = self.client.notify_changed(node).await {
+                tracing::debug!(node = node.name, %error, "another node is not notified of a change");
             }
         });
-        join_all(told).await;
+        join_all(notified).await;
     }
 
     /// Counts an archive that is sent to another node.
@@ -157,7 +157,8 @@ impl FleetOrigin {
         Self { tier, key, nodes, next: AtomicUsize::new(0), fallback }
     }
 
-    async fn of_node(&self, node: &FleetNode) -> Result<FetchedBody, NodeError> {
+    /// Opens the archive on a node.
+    async fn fetch_from_node(&self, node: &FleetNode) -> Result<FetchedBody, NodeError> {
         let mut attempt = 1;
         let NodeBody { len, bytes } = loop {
             match self.tier.client.open(node, &self.key).await {
@@ -169,7 +170,7 @@ impl FleetOrigin {
             }
         };
         let body = bytes.map(|chunk| chunk.map_err(|_| FetchError::Unreachable("another node of the fleet"))).boxed();
-        // Whether a token was needed is known to the node that fetched: without that knowledge it counts as private.
+        // Only the node that fetched it knows whether that needed a token: here it counts as private.
         Ok(FetchedBody { len, anonymous: false, body, place: DownloadPlace::default() })
     }
 }
@@ -186,7 +187,7 @@ impl Origin for FleetOrigin {
     fn fetch<'a>(&'a self, stored: Option<&'a Document>) -> BoxFuture<'a, Result<FetchedBody, FetchError>> {
         Box::pin(async move {
             while let Some(node) = self.nodes.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-                match self.of_node(node).await {
+                match self.fetch_from_node(node).await {
                     Ok(body) => {
                         self.tier.counters.read.fetch_add(1, Ordering::Relaxed);
                         return Ok(body);

@@ -8,11 +8,10 @@ use jiff::Timestamp;
 
 use super::{
     ArchiveTiers, BackgroundTasks, BucketTier, PinRecords, Pinning,
-    bucket_import::BucketImport,
-    bucket_tier::pin_of,
+    bucket_import::{BucketImport, SettledImport},
     fill::FillContext,
     negative_cache::NegativeCache,
-    pins::{ImportPinError, PinConflict},
+    pins::{ImportPinError, PinConflict, pin_of},
     progress::growing_spool,
     spool_writer::{FinishError, ProgressListeners, SpoolWriteError, SpoolWriter},
 };
@@ -29,7 +28,7 @@ use crate::{
 /// Imports archives into the tiers.
 pub struct ArchiveImporter {
     tiers: Arc<ArchiveTiers>,
-    /// Decides on what is imported, where there is one, and gets it.
+    /// If there is one, it decides on the content, and what is imported is uploaded to it.
     bucket: Option<Arc<BucketTier>>,
     pins: PinRecords,
     failures: NegativeCache,
@@ -41,13 +40,13 @@ pub struct ArchiveImporter {
 /// Why something is not imported.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// It differs from its description, or is not good.
+    /// It differs from its description, or is not valid.
     #[error("{0}")]
     Invalid(String),
     /// Other content is pinned under the key.
     #[error("other content was first seen here under this version")]
     Conflict,
-    /// The bucket has pinned other content under the key, on the word of another mirror: that counts.
+    /// Another mirror has pinned other content under the key in the bucket: that content counts.
     #[error("the bucket has other content under this version, which counts")]
     Overruled,
     /// The bucket cannot be asked. What was stored here until then stays.
@@ -134,13 +133,14 @@ impl ArchiveImporter {
         }
         let (spool, verified) = self.receive(&exported, body, verify).await?;
         let now = self.clock.now();
-        // With a bucket, it is new now: an earlier removal that is read later leaves it alone. Revisions are compared by age.
+        // With a bucket, it is dated now, so that a removal before the import, which is read later, does not remove it.
+        // Revisions keep their dates: they are compared by age.
         let is_new = self.bucket.is_some() && pinning == Pinning::Pinned;
         let date = |date: Timestamp| if is_new { now } else { date.min(now) };
         let stored_at = date(exported.stored_at);
         let meta = Meta { stored_at, verified, ..exported };
         let pin = (pinning == Pinning::Pinned).then(|| pin_of(&key, date(first_seen), &meta));
-        let (spool, meta, upload) = match self.bucket.clone() {
+        let SettledImport { spool, meta, upload } = match self.bucket.clone() {
             Some(bucket) => {
                 let import = BucketImport { bucket, pins: self.pins.clone(), key: key.clone(), meta, on_conflict };
                 self.tasks.ask_bucket(Box::pin(import.settle(spool, pin))).await?
@@ -150,7 +150,7 @@ impl ArchiveImporter {
                     // Compares once more: a request may have pinned the version while the bytes arrived.
                     self.pins.settle_import(pin, on_conflict).await?;
                 }
-                (spool, meta, None)
+                SettledImport { spool, meta, upload: None }
             }
         };
         self.tiers.replace(&key, spool, meta, upload).await?;

@@ -16,7 +16,7 @@ use crate::{
 /// Largest archive that is received without room on disk; less where `memory.limit` is low.
 const MAX_MEMORY_BODY_BYTES: u64 = 64 << 20;
 /// A body takes shares of the memory in steps of this many bytes: an announced length costs nothing.
-const CLAIM_BYTES: u64 = 1 << 20;
+const SHARE_STEP_BYTES: u64 = 1 << 20;
 
 /// Half of the memory of requests under way, for bodies of at most a quarter of it each, so that other work goes on.
 pub(super) struct MemoryRoom {
@@ -32,8 +32,8 @@ pub(super) struct MemoryBody {
     bytes: Vec<u8>,
     hash: Sha256,
     max_bytes: u64,
-    of_work: MemoryShare,
-    of_bodies: MemoryShare,
+    work_share: MemoryShare,
+    bodies_share: MemoryShare,
 }
 
 /// Why a body is not received in memory.
@@ -69,8 +69,8 @@ impl MemoryRoom {
             bytes: Vec::new(),
             hash: Sha256::new(),
             max_bytes: announced.unwrap_or(self.max_body_bytes),
-            of_work: self.work.share(),
-            of_bodies: self.bodies.share(),
+            work_share: self.work.share(),
+            bodies_share: self.bodies.share(),
         })
     }
 }
@@ -89,8 +89,8 @@ impl MemoryBody {
             // Address space only: the system gives memory to the pages that are written.
             self.bytes.reserve_exact(usize::try_from(self.max_bytes).unwrap_or(usize::MAX));
         }
-        let step = len.next_multiple_of(CLAIM_BYTES).min(self.max_bytes.max(len));
-        for share in [&mut self.of_bodies, &mut self.of_work] {
+        let step = len.next_multiple_of(SHARE_STEP_BYTES).min(self.max_bytes.max(len));
+        for share in [&mut self.bodies_share, &mut self.work_share] {
             share.grow_to(step).await.map_err(|shortage| MemoryBodyError::Fetch(shortage.into()))?;
         }
         self.hash.update(chunk);
@@ -108,7 +108,7 @@ impl MemoryBody {
         }
         let mut offset = 0;
         while offset < len {
-            let step = usize::try_from((len - offset).min(CLAIM_BYTES)).unwrap_or(usize::MAX);
+            let step = usize::try_from((len - offset).min(SHARE_STEP_BYTES)).unwrap_or(usize::MAX);
             let read = spool.read(offset, step).await.map_err(|error| {
                 tracing::warn!(%error, "a spool that ran out of room cannot be read back");
                 MemoryBodyError::Unreadable
@@ -127,7 +127,7 @@ impl MemoryBody {
     /// The bytes, which hold their memory until the last client that reads them has left.
     pub(super) fn into_bytes(mut self) -> Bytes {
         self.bytes.shrink_to_fit();
-        self.of_bodies.hold(self.of_work.hold(self.bytes.into()))
+        self.bodies_share.hold(self.work_share.hold(self.bytes.into()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The negative cache: failures of the last moments, so that upstreams are not asked for them again yet.
+//! The negative cache: recent failures, for which upstreams are not asked again yet.
 //!
 //! In memory only, and bounded. A 404 is an answer for a while; a body that is not what it must be is not downloaded again
 //! for minutes, longer each time; every other failure is a cool-down. Periods are measured with a clock that does not jump.
@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use crate::{clock::Clock, entry::Key, origin::FetchError, value::bounded_cache::BoundedCache};
 
 /// A body that is refused is not downloaded again for this long, doubled with every further refusal of the key.
-const FIRST_REFUSAL: Duration = Duration::from_secs(60);
-/// The longest such period.
-const LONGEST_REFUSAL: Duration = Duration::from_secs(3600);
+const FIRST_REFUSAL_PERIOD: Duration = Duration::from_secs(60);
+/// Longest time for which a refused body is not downloaded again.
+const MAX_REFUSAL_PERIOD: Duration = Duration::from_secs(3600);
 
 /// Failures by key, each with its expiry. Clones share them.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ struct RememberedFailure {
     noted_at: Timestamp,
     /// When it is no longer an answer, by [`Clock::uptime`].
     until: Duration,
-    /// How often in a row the body of this key was refused.
+    /// How often in a row a body of this key was refused.
     refusals: u32,
 }
 
@@ -95,10 +95,10 @@ impl NegativeCache {
 
     fn remember_refusal(&self, key: &Key, error: &FetchError) {
         let now = self.clock.uptime();
-        // What was refused long ago counts no more.
-        let recent = self.failures.get(key).filter(|failure| now < failure.until.saturating_add(LONGEST_REFUSAL));
+        // A refusal of long ago does not count any more.
+        let recent = self.failures.get(key).filter(|failure| now < failure.until.saturating_add(MAX_REFUSAL_PERIOD));
         let refusals = recent.map_or(0, |failure| failure.refusals);
-        let period = FIRST_REFUSAL.saturating_mul(2_u32.saturating_pow(refusals)).min(LONGEST_REFUSAL);
+        let period = FIRST_REFUSAL_PERIOD.saturating_mul(2_u32.saturating_pow(refusals)).min(MAX_REFUSAL_PERIOD);
         self.insert(key, error, period, refusals.saturating_add(1));
     }
 

@@ -11,7 +11,7 @@ use crate::{
     storage::disk::{Disk, PinEvent, SettleError},
 };
 
-/// What clients are told to wait while pins cannot be written.
+/// `Retry-After` of a response while pins cannot be read or written.
 const PINS_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// The content that was first seen under each key. Cheap to clone.
@@ -25,7 +25,7 @@ pub struct PinRecords {
 pub enum PinConflict {
     /// The import is refused.
     Refuse,
-    /// The pin is replaced, on the word of an operator.
+    /// The pin is replaced: an operator demands it.
     Replace,
 }
 
@@ -50,11 +50,11 @@ impl PinRecords {
     pub async fn get(&self, key: &Key) -> Result<Option<Arc<Pin>>, FetchError> {
         self.read(key).await.map_err(|error| {
             tracing::error!(%key, %error, "the pin records cannot be read");
-            unavailable()
+            pins_unavailable()
         })
     }
 
-    /// What the content of an archive must be; `None` where nothing was seen yet, or where it is not pinned.
+    /// The pin that an archive must agree with; `None` where nothing was seen yet, or where the archive is not pinned.
     ///
     /// # Errors
     /// As [`PinRecords::get`]; and for an archive that was never seen, when it could not be pinned.
@@ -75,7 +75,7 @@ impl PinRecords {
     async fn check_writable(&self, key: &Key) -> Result<(), FetchError> {
         self.disk.pins().check_writable().await.map_err(|error| {
             tracing::error!(%key, %error, "a new version is not fetched: it could not be pinned");
-            unavailable()
+            pins_unavailable()
         })
     }
 
@@ -91,7 +91,7 @@ impl PinRecords {
     pub async fn visit_keys(&self, visit: impl FnMut(Key)) -> Result<(), FetchError> {
         self.disk.pins().visit_keys(visit).await.map_err(|error| {
             tracing::error!(%error, "the pin records cannot be read");
-            unavailable()
+            pins_unavailable()
         })
     }
 
@@ -124,7 +124,7 @@ impl PinRecords {
     pub async fn keys_with_prefix(&self, prefix: &str) -> Result<Vec<Key>, FetchError> {
         self.disk.pins().keys_with_prefix(prefix).await.map_err(|error| {
             tracing::error!(%error, "the pin records cannot be read");
-            unavailable()
+            pins_unavailable()
         })
     }
 
@@ -136,7 +136,7 @@ impl PinRecords {
     pub async fn record(&self, pin: Pin) -> Result<Arc<Pin>, FetchError> {
         let key = pin.key.clone();
         let new = pin.clone();
-        // What is pinned is returned by the decision itself: a lookup beside it may be answered from before.
+        // The decision itself returns what is pinned: a lookup beside it may return an earlier state.
         let decide = move |old: Option<Pin>| match old {
             Some(old) => Err(Box::new(old)),
             None => Ok(vec![(PinEvent::Pin, new)]),
@@ -146,7 +146,7 @@ impl PinRecords {
             Err(SettleError::Refused(old)) => Ok(Arc::new(*old)),
             Err(SettleError::Io(error)) => {
                 tracing::error!(%key, %error, "a pin cannot be recorded");
-                Err(unavailable())
+                Err(pins_unavailable())
             }
         }
     }
@@ -161,7 +161,7 @@ impl PinRecords {
         if pinned.verified.manifest == manifest { Ok(pinned) } else { Err(FetchError::PinMismatch) }
     }
 
-    /// Replaces a pin that was never settled by that of the shared bucket, which counts.
+    /// Replaces a pin of this mirror that the shared bucket has not accepted by the bucket's, which counts.
     ///
     /// # Errors
     /// When the records cannot be read or written.
@@ -171,10 +171,7 @@ impl PinRecords {
             let forgotten = old.map(|old| (PinEvent::Forget, old));
             Ok::<_, std::convert::Infallible>(forgotten.into_iter().chain([(PinEvent::Pin, shared)]).collect())
         };
-        self.disk.pins().settle(&key, replace).await.map_err(|error| match error {
-            SettleError::Refused(never) => match never {},
-            SettleError::Io(error) => error,
-        })
+        Ok(self.disk.pins().settle(&key, replace).await?)
     }
 
     /// Compares what was fetched with its pin, or pins it, unless it is a revision. Durable when it returns: a crash must
@@ -196,20 +193,14 @@ impl PinRecords {
             return Ok(());
         }
         let key = &request.key;
-        let fetched = Pin {
-            key: key.clone(),
-            digest: meta.digest,
-            len: meta.len,
-            first_seen: meta.stored_at,
-            verified: meta.verified.clone(),
-        };
+        let fetched = pin_of(key, meta.stored_at, meta);
         let new = fetched.clone();
         let settled = match self.disk.pins().settle(key, move |old| compare_with_pin(new, old)).await {
             Ok(()) => Ok(()),
             Err(SettleError::Refused(old)) => Err(old),
             Err(SettleError::Io(error)) => {
                 tracing::error!(%key, %error, "a pin cannot be recorded");
-                let known = known.ok_or_else(unavailable)?;
+                let known = known.ok_or_else(pins_unavailable)?;
                 compare_with_pin(fetched, Some(Arc::unwrap_or_clone(known))).map(drop)
             }
         };
@@ -252,7 +243,7 @@ impl PinRecords {
         let key = imported.key.clone();
         let compare = move |old| match compare_with_pin(imported.clone(), old) {
             Err(old) if on_conflict == PinConflict::Replace => {
-                tracing::warn!(key = %old.key, "an import replaces a pin, on the word of an operator");
+                tracing::warn!(key = %old.key, "an import replaces a pin, as an operator demands");
                 Ok(vec![(PinEvent::Forget, *old), (PinEvent::Pin, imported)])
             }
             compared => compared,
@@ -272,12 +263,17 @@ impl PinRecords {
     }
 }
 
-fn unavailable() -> FetchError {
-    unavailable_for(PINS_RETRY_AFTER)
+/// The pin of an archive.
+pub(super) fn pin_of(key: &Key, first_seen: Timestamp, meta: &Meta) -> Pin {
+    Pin { key: key.clone(), digest: meta.digest, len: meta.len, first_seen, verified: meta.verified.clone() }
 }
 
-/// The error where a pin cannot be decided on, and for how long.
-pub(super) fn unavailable_for(retry_after: Duration) -> FetchError {
+fn pins_unavailable() -> FetchError {
+    pins_unavailable_for(PINS_RETRY_AFTER)
+}
+
+/// The error for content that cannot be compared with a pin; it may be requested again after `retry_after`.
+pub(super) fn pins_unavailable_for(retry_after: Duration) -> FetchError {
     FetchError::PinsUnavailable { retry_after }
 }
 

@@ -115,7 +115,7 @@ pub struct Policy {
     pub mode: UpstreamMode,
 }
 
-/// What a policy says of a document of one age ([RFC 9111 §4.2](https://www.rfc-editor.org/rfc/rfc9111#section-4.2)).
+/// Whether a document of one age may be served ([RFC 9111 §4.2](https://www.rfc-editor.org/rfc/rfc9111#section-4.2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
     /// May be served as it is.

@@ -1,4 +1,4 @@
-//! Uploads what a directory has to the shared bucket: on the word of an operator, for a directory that was filled without one.
+//! Uploads what a directory has to the shared bucket: an operator demands it, for a directory that was filled without one.
 
 use std::{io, sync::Arc};
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Pinned keys in memory at once.
-const PIN_STEP: usize = 2000;
+const PUSHED_PINS_STEP: usize = 2000;
 /// Pins that are settled at once.
 const CONCURRENT_PINS: usize = 16;
 
@@ -57,7 +57,7 @@ impl Pusher {
     /// # Errors
     /// When the index cannot be read.
     pub async fn pinned_keys_after(&self, after: &Key) -> io::Result<Vec<Key>> {
-        self.0.pins.keys_after(after, PIN_STEP).await
+        self.0.pins.keys_after(after, PUSHED_PINS_STEP).await
     }
 
     /// Pins what is pinned here in the bucket, several at once, in any order.
@@ -102,7 +102,7 @@ async fn push_pin(uploader: &Uploader, key: &Key) -> Result<PushedPin, NotUpload
     })
 }
 
-/// Settles a pin with the bucket. Most are there when a run is repeated: to ask is one request, to pin again is three.
+/// Settles a pin with the bucket. In a repeated run most pins are there: a read is one request, settling again is three.
 async fn settle(uploader: &Uploader, pin: &Pin, object: Option<&Object>) -> Result<Reconciled, NotUploaded> {
     match uploader.bucket.has_pin(pin).await? {
         true => Ok(Reconciled::Agreed),
@@ -112,7 +112,7 @@ async fn settle(uploader: &Uploader, pin: &Pin, object: Option<&Object>) -> Resu
 
 async fn push_archive(uploader: &Uploader, key: &Key) -> Result<PushedArchive, NotUploaded> {
     let Some(object) = uploader.tiers.peek(key).await? else { return Ok(PushedArchive::Gone) };
-    let pin = match uploader.pin_of(&object, key).await? {
+    let pin = match uploader.claimable_pin(&object, key).await? {
         ArchivePin::Pinned(pin) => Some(pin),
         ArchivePin::Revision => None,
         ArchivePin::Forgotten => return Ok(PushedArchive::Gone),

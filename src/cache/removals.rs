@@ -1,7 +1,8 @@
-//! What operators remove or mark as kept on one mirror of a bucket, so that the others do it, too.
+//! Removals and keep marks that operators make on one mirror of a bucket, and all its mirrors repeat.
 //!
-//! The mirrors have one list in the bucket, of the last removals with their numbers. A mirror's own file says up to which
-//! number it has done them, and which of its own are not in the list yet: both survive restarts and times without the bucket.
+//! The mirrors share one list in the bucket, of the last removals with their numbers. A mirror's own file has the
+//! number up to which it has done them, and those of its own removals that are not in the list yet: both survive
+//! restarts and times without the bucket.
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +33,7 @@ const MAX_REMOVALS_FILE_BYTES: u64 = 4 << 20;
 const MAX_REMOVALS: usize = 500;
 /// Most bytes of the keys of documents that are to be removed from the bucket.
 const MAX_LEFT_DOCUMENT_BYTES: usize = 1 << 20;
-/// Longest pattern that is told to others, bytes.
+/// Longest pattern that other mirrors get, bytes.
 const MAX_REMOVAL_PATTERN_BYTES: usize = 2000;
 
 /// What an operator has done to the mark that keeps zips from eviction.
@@ -56,7 +57,7 @@ pub struct Removal {
     pub at: Timestamp,
     /// The mirror on which it was.
     by: Digest,
-    /// `None` where it was removed.
+    /// The change of a keep mark; `None` for a removal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark: Option<KeepChange>,
 }
@@ -64,7 +65,7 @@ pub struct Removal {
 /// The list in the bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredRemovals {
-    /// Another one when the list was lost and begun again.
+    /// Identifies the list: one that was lost and begun again has another value.
     list: Digest,
     /// The number of the last removal; the one before has the number before.
     last: u64,
@@ -90,12 +91,12 @@ struct OwnRemovals {
     left_documents: BTreeMap<Key, Timestamp>,
 }
 
-/// The removals that a mirror tells others, and is told.
+/// The removals of this mirror, for the others, and those of the others, to be done here.
 #[derive(Debug)]
 pub struct Removals {
     path: PathBuf,
     file: Mutex<OwnRemovals>,
-    /// The document that the bucket has not removed last: others are tried before it is again.
+    /// The document whose removal the bucket refused last: the documents behind it are tried first.
     refused: Mutex<Option<Key>>,
     /// Notified when this mirror's operator has removed something.
     changed: Notify,
@@ -117,8 +118,8 @@ pub struct DueRemoval {
     pub number: u64,
     /// The removal.
     pub removal: Removal,
-    /// True when it may have been done here before: another list, perhaps of a backup, has taken the place of the one that was
-    /// followed. When it was made is then known from its date alone.
+    /// True when it may have been done here before: another list, perhaps of a backup, has taken the place of the one
+    /// that was followed. When it was made is then known from its date alone.
     pub is_repeated: bool,
 }
 
@@ -156,7 +157,7 @@ impl Removals {
         Self { path, file: Mutex::new(file), refused: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Records what this mirror's operator had removed at this time. Blocks.
+    /// Records a removal of this mirror's operator. Blocks.
     ///
     /// # Errors
     /// When it cannot be made durable, or the pattern is too long; the other mirrors do not remove it then.
@@ -164,7 +165,7 @@ impl Removals {
         self.add(pattern, forget, None, at)
     }
 
-    /// As [`Removals::record`], for what was marked as kept.
+    /// As [`Removals::record`], for a change of keep marks.
     ///
     /// # Errors
     /// As [`Removals::record`].
@@ -174,13 +175,13 @@ impl Removals {
 
     fn add(&self, pattern: &str, forget: bool, mark: Option<KeepChange>, at: Timestamp) -> io::Result<()> {
         if pattern.len() > MAX_REMOVAL_PATTERN_BYTES {
-            return Err(io::Error::other("the pattern is too long to be told to other mirrors"));
+            return Err(io::Error::other("the pattern is too long for other mirrors to get it"));
         }
         self.change(|file| {
             let by = *file.own.get_or_insert_with(Digest::unique);
             if file.waiting.len() == MAX_REMOVALS {
                 file.waiting.remove(0);
-                tracing::error!("a removal is not told to other mirrors: too many wait for the bucket");
+                tracing::error!("other mirrors do not get a removal: too many wait for the bucket");
             }
             file.waiting.push(Removal { pattern: pattern.to_owned(), forget, at, by, mark });
         })?;
@@ -193,7 +194,7 @@ impl Removals {
         self.changed.notified().await;
     }
 
-    /// The list with what waits here.
+    /// The list, with the removals added that wait here.
     pub fn merged(&self, list: Option<&StoredRemovals>) -> StoredRemovals {
         let empty = || StoredRemovals { list: Digest::unique(), last: 0, removals: Vec::new() };
         let mut merged = list.cloned().unwrap_or_else(empty);
@@ -223,7 +224,8 @@ impl Removals {
             file.begin_again(list);
             self.change(|file| file.begin_again(list))?;
         }
-        // This mirror's own marks are set again, after those that are before them in the list: all mirrors end with the same.
+        // This mirror's own marks are set again, after those that are before them in the list: all mirrors end with the
+        // same.
         let is_due = |removal: &Removal| Some(removal.by) != file.own || removal.mark.is_some();
         let due = list.numbered().filter(|(number, removal)| *number > file.done && is_due(removal));
         let due = due.map(|(number, removal)| DueRemoval {
@@ -279,8 +281,8 @@ impl Removals {
         })
     }
 
-    /// At most `limit` documents that are to be removed from the bucket, in order: those after the one that it refused last, or
-    /// from the first on where none follow.
+    /// At most `limit` documents that are to be removed from the bucket, in order: those after the one that it refused
+    /// last, or from the first on where none follow.
     pub fn left_documents(&self, limit: usize) -> Vec<RemovedDocument> {
         let refused = self.refused.lock().clone();
         let file = self.file.lock();

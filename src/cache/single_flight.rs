@@ -49,7 +49,8 @@ pub(super) struct SingleFlight<S> {
 
 /// The publishing side of one flight, owned by its task alone.
 ///
-/// Dropping it publishes [`FlightState::aborted`] where no final state was published, and takes the flight out of the table.
+/// Dropping it publishes [`FlightState::aborted`] where no final state was published, and takes the flight out of the
+/// table.
 #[derive(Debug)]
 pub(super) struct FlightGuard<S: FlightState> {
     key: Key,

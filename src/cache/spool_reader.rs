@@ -14,7 +14,7 @@ use crate::{
 /// Largest read into memory: bounds the memory of a waiting client.
 const MAX_READ_BYTES: usize = 256 << 10;
 /// Largest slice of the spool that is sent without being read into memory.
-const FRAME_BYTES: usize = 2 << 20;
+const MAX_SPOOL_SLICE_BYTES: usize = 2 << 20;
 
 /// Last bytes of an arriving body that are withheld until it is verified: so much that the end record of a zip, with a
 /// commit as its comment, is never sent before.
@@ -113,7 +113,7 @@ impl SpoolReader {
             }
             FillProgress::Moved { written, total } => {
                 Ok(self.read_until(self.spooled(written, total)).unwrap_or_else(|| {
-                    // The dead spool gives its bytes back.
+                    // The spool is not needed any more: dropping it releases its bytes on disk.
                     self.source = ReadSource::Awaited;
                     ReadStep::Wait
                 }))
@@ -135,10 +135,10 @@ impl SpoolReader {
     fn read_until(&self, end: u64) -> Option<ReadStep> {
         match usize::try_from(end.saturating_sub(self.position)).unwrap_or(MAX_READ_BYTES) {
             0 => None,
-            // Frames start at multiples of their size, so that all readers ask for the same slices.
+            // Slices start at multiples of their size, so that all readers ask for the same ones.
             len if self.direct => {
-                let frame = FRAME_BYTES as u64;
-                let left = usize::try_from(frame - self.position % frame).unwrap_or(FRAME_BYTES);
+                let slice = MAX_SPOOL_SLICE_BYTES as u64;
+                let left = usize::try_from(slice - self.position % slice).unwrap_or(MAX_SPOOL_SLICE_BYTES);
                 Some(ReadStep::Read { len: len.min(left) })
             }
             len => Some(ReadStep::Read { len: len.min(MAX_READ_BYTES) }),

@@ -5,10 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{sleep, timeout};
 
-use super::{
-    ArchiveTiers, NotUploaded, PinRecords,
-    bucket_tier::{BucketTier, pin_of},
-};
+use super::{ArchiveTiers, NotUploaded, PinRecords, bucket_tier::BucketTier, pins::pin_of};
 use crate::{
     entry::{Key, Pin},
     shared::SharedPin,
@@ -19,13 +16,13 @@ use crate::{
 };
 
 /// Archives that are read from the queue at once.
-const BATCH: usize = 64;
-/// The queue is read at least this often, also when nothing was queued.
-const MAX_IDLE: Duration = Duration::from_secs(60);
+const UPLOAD_BATCH_ARCHIVES: usize = 64;
+/// Longest time between two reads of the queue, also when nothing was queued.
+const MAX_QUEUE_IDLE: Duration = Duration::from_secs(60);
 /// The pause after an upload that failed.
 const UPLOAD_PAUSE: Duration = Duration::from_secs(1);
 
-/// Says of the key of an archive whether its content is pinned.
+/// True for the key of an archive whose content is pinned; false for revisions.
 pub(crate) type PinnedKeys = fn(&Key) -> bool;
 
 /// Uploads what is queued.
@@ -51,7 +48,7 @@ impl Uploader {
             match self.upload_all().await {
                 Ok(()) => {
                     // Either an archive was queued, or it is time to look.
-                    let _ = timeout(MAX_IDLE, self.bucket.queue().queued()).await;
+                    let _ = timeout(MAX_QUEUE_IDLE, self.bucket.queue().queued()).await;
                 }
                 Err(QueueStopped) => sleep(self.pause()).await,
             }
@@ -68,7 +65,7 @@ impl Uploader {
         let mut after = Key::new("");
         let mut outcome = Ok(());
         loop {
-            let batch = self.bucket.queue().after(&after, BATCH).await.map_err(|error| {
+            let batch = self.bucket.queue().after(&after, UPLOAD_BATCH_ARCHIVES).await.map_err(|error| {
                 tracing::warn!(%error, "the queue of uploads cannot be read");
                 QueueStopped
             })?;
@@ -105,7 +102,7 @@ impl Uploader {
                 tracing::debug!(%key, %error, "an archive is not uploaded yet");
                 UploadOutcome::Failed
             }
-            Err(NotUploaded::Here(error)) => {
+            Err(NotUploaded::Disk(error)) => {
                 tracing::warn!(%key, %error, "an archive that is to be uploaded cannot be read");
                 UploadOutcome::Failed
             }
@@ -118,7 +115,7 @@ impl Uploader {
             // Removed, or replaced by an archive with an entry of its own.
             return Ok(());
         };
-        let pin = match self.pin_of(&object, key).await? {
+        let pin = match self.claimable_pin(&object, key).await? {
             ArchivePin::Pinned(pin) => Some(pin),
             ArchivePin::Revision => None,
             ArchivePin::Forgotten | ArchivePin::OtherContent => return Ok(()),
@@ -132,8 +129,8 @@ impl Uploader {
         Ok(())
     }
 
-    /// What an archive may be claimed with.
-    pub(super) async fn pin_of(&self, object: &Object, key: &Key) -> Result<ArchivePin, NotUploaded> {
+    /// The pin that an archive may be claimed with.
+    pub(super) async fn claimable_pin(&self, object: &Object, key: &Key) -> Result<ArchivePin, NotUploaded> {
         let manifest = object.meta.verified.manifest;
         Ok(match self.pins.read(key).await? {
             Some(pin) if pin.verified.manifest == manifest => {
@@ -145,8 +142,8 @@ impl Uploader {
         })
     }
 
-    /// Settles a pin that this mirror has made alone. Where the bucket has another one, that counts: it replaces this
-    /// mirror's, and `object`, its archive, is quarantined.
+    /// Settles a pin that this mirror has made alone. A pin of the bucket with other content counts: it replaces this
+    /// mirror's, and `object`, the archive of that, is quarantined.
     pub(super) async fn reconcile(&self, own: &Pin, object: Option<&Object>) -> Result<Reconciled, NotUploaded> {
         let other = match self.bucket.settle_pin(own, &self.pins).await? {
             Some(SharedPin::Agreed(_)) => return Ok(Reconciled::Agreed),
@@ -166,7 +163,7 @@ impl Uploader {
     }
 }
 
-/// What the bucket says of a pin of this mirror.
+/// How a pin of this mirror compares with the bucket's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reconciled {
     /// The content is the same on both sides.
@@ -177,9 +174,9 @@ pub(super) enum Reconciled {
     Forgotten,
 }
 
-/// What an archive is claimed with.
+/// Whether an archive may be claimed, and with which pin.
 pub(super) enum ArchivePin {
-    /// Its pin.
+    /// With its pin.
     Pinned(Box<Pin>),
     /// Without one: it is a revision of moving content.
     Revision,
@@ -189,5 +186,5 @@ pub(super) enum ArchivePin {
     OtherContent,
 }
 
-/// Something stays queued for now.
+/// At least one archive stays queued for now.
 struct QueueStopped;

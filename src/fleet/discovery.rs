@@ -54,8 +54,8 @@ impl NodeDiscovery {
         self.own.to_string()
     }
 
-    /// The nodes at these addresses, each named by its own, in order. This node is one of them in any case; addresses of the
-    /// other family are those of the same nodes.
+    /// The nodes at these addresses, each named by its own, in order. This node is one of them in any case; addresses
+    /// of the other family are those of the same nodes.
     fn at(&self, addresses: impl IntoIterator<Item = IpAddr>) -> Vec<FleetNode> {
         let is_same_family = |address: &IpAddr| address.is_ipv4() == self.own.is_ipv4();
         let mut addresses: Vec<_> = addresses.into_iter().filter(is_same_family).collect();

@@ -15,8 +15,8 @@ use crate::{
     value::rate_floor::{RateFloor, with_rate_floor},
 };
 
-/// The slowest body that is waited for, bytes per second in each window of waiting. It is less than what the other node demands
-/// of the forge, whose bytes it passes on.
+/// The slowest body that is waited for, bytes per second in each window of waiting. It is less than what the other node
+/// demands of the forge, whose bytes it passes on.
 const MIN_NODE_RATE: u64 = 4 << 10;
 const NODE_RATE_WINDOW: Duration = Duration::from_secs(60);
 /// Longest wait for a node that is told of a change.
@@ -94,7 +94,7 @@ impl NodeClient {
     ///
     /// # Errors
     /// See [`NodeError`]; the node reads the change at its next turn then.
-    pub async fn tell_changed(&self, node: &FleetNode) -> Result<(), NodeError> {
+    pub async fn notify_changed(&self, node: &FleetNode) -> Result<(), NodeError> {
         let request = self.http(node)?.post(format!("{}{CHANGES_PATH}", node.url)).send();
         let response = timeout(NOTICE_TIMEOUT, request).await.map_err(|_| NodeError::TimedOut)?;
         match response.map_err(|error| of_reqwest(&error))?.status() {

@@ -47,8 +47,8 @@ impl NodeFiles {
 }
 
 impl NodeConnections {
-    /// Reads the files of a section; opens no connection. `read_authorities` reads those that have signed the certificates of the
-    /// other nodes.
+    /// Reads the files of a section; opens no connection. `read_authorities` reads those that have signed the
+    /// certificates of the other nodes.
     ///
     /// # Errors
     /// The key with a value that cannot be used.

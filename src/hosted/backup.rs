@@ -2,9 +2,9 @@
 //! is trusted when it is read: every entry is checked.
 //!
 //! It holds `srm-mirror-hosted.json`, then all records in `records/{number}.jsonl`, then `failed.json` with the failed
-//! publications, then `blobs/{sha256}`, then `srm-mirror-hosted-end.json`, which says that it is complete. No zip is removed
-//! while it is written, so every record has its zip: in this archive, or in an earlier one where the archive is incremental.
-//! Reservations are not in it: they end with the process.
+//! publications, then `blobs/{sha256}`, then `srm-mirror-hosted-end.json`, which says that it is complete. No zip is
+//! removed while it is written, so every record has its zip: in this archive, or in an earlier one where the archive is
+//! incremental. Reservations are not in it: they end with the process.
 
 use std::{
     collections::{BTreeMap, HashSet},

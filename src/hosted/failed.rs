@@ -1,5 +1,5 @@
-//! Publications that failed after the last response that their client reads: kept for a while, so that their publisher finds
-//! the reason.
+//! Publications that failed after the last response that their client reads: kept for a while, so that their publisher
+//! finds the reason.
 //!
 //! No data: a file that cannot be read is left out with a warning. It is bounded by age and number.
 

@@ -112,8 +112,8 @@ impl HostedFollower {
         Ok(())
     }
 
-    /// Takes over what has changed since the last call, or all of it where that is due. What cannot be read is tried again by
-    /// the next call. Blocks.
+    /// Takes over what has changed since the last call, or all of it where that is due. What cannot be read is tried
+    /// again by the next call. Blocks.
     ///
     /// # Errors
     /// When the primary store cannot be used; the next call does it.
@@ -142,8 +142,8 @@ impl HostedFollower {
         !self.uploads.due().is_empty()
     }
 
-    /// Uploads what is here alone and was not tried lately. Blocks, perhaps for long: to be called beside [`Self::step`], once
-    /// at a time.
+    /// Uploads what is here alone and was not tried lately. Blocks, perhaps for long: to be called beside
+    /// [`Self::step`], once at a time.
     pub(crate) fn upload(&self) {
         if let Some(primary) = &self.store.primary {
             self.uploads.upload_due(&self.store, primary);
@@ -297,8 +297,8 @@ fn take_over_one(store: &HostedStore, primary: &Primary, stale: &StaleRecord) ->
     Ok(())
 }
 
-/// Copies a record of the primary store here, unless what is known of the version has changed since it was `known`: then the
-/// next look compares again.
+/// Copies a record of the primary store here, unless what is known of the version has changed since it was `known`:
+/// then the next look compares again.
 pub(super) fn apply(store: &HostedStore, record: ReleaseRecord, known: Option<&HostedVersion>) {
     let _changing = store.changing.lock();
     let present = store.package(&record.name).and_then(|package| package.version(&record.version).cloned());

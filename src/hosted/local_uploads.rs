@@ -1,7 +1,7 @@
 //! Uploads what is published here alone: from before there was a primary store, or since that has lost it.
 //!
-//! This is done beside the reading of what others publish, which waits for no upload. What cannot be uploaded is tried again
-//! after a pause that doubles, and after what has failed less often.
+//! This is done beside the reading of what others publish, which waits for no upload. What cannot be uploaded is tried
+//! again after a pause that doubles, and after what has failed less often.
 
 use std::{
     collections::BTreeMap,
@@ -129,8 +129,8 @@ pub(super) fn upload_if_local(
 /// Uploads the record and the zips of a version, unless the primary store has the record.
 ///
 /// # Errors
-/// `Unavailable`, or another one where the primary store has the name in another spelling. It is not uploaded under that one:
-/// its zip names the package, and would be refused as a publication of that one.
+/// `Unavailable`, or another one where the primary store has the name in another spelling. It is not uploaded under
+/// that one: its zip names the package, and would be refused as a publication of that one.
 fn upload(store: &HostedStore, primary: &Primary, package: &str, version: &str) -> Result<(), PublishRefusal> {
     let known = store.package(package).and_then(|package| package.version(version).cloned());
     let text = fs::read(store.layout.record(package, version));

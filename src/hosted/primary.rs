@@ -139,8 +139,8 @@ pub(crate) enum PrimaryDownloadError {
 /// Makes the new bytes of a small object of the present ones; `None`: it stays as it is.
 pub(super) type ObjectChange<'c> = dyn FnMut(Option<&[u8]>) -> Option<Vec<u8>> + 'c;
 
-/// Changes a small object by comparison: `change` is called again where another mirror was first. `Refused` where others were
-/// first again and again.
+/// Changes a small object by comparison: `change` is called again where another mirror was first. `Refused` where
+/// others were first again and again.
 ///
 /// # Errors
 /// When the primary store cannot be used; the object may be changed then.
@@ -251,8 +251,8 @@ pub(super) fn zips_of(record: &RecordHead) -> Vec<(Digest, u64, String)> {
     zips.map(|(digest, len, blob)| (digest, len, zip_name(blob, &digest))).collect()
 }
 
-/// The objects that the record of a version needs, by the record's name and bytes; `None` where it cannot be understood. What
-/// it does not name may be deleted.
+/// The objects that the record of a version needs, by the record's name and bytes; `None` where it cannot be
+/// understood. What it does not name may be deleted.
 pub fn zips_of_record(name: &str, bytes: &[u8]) -> Option<Vec<String>> {
     let (package, version) = named(name)?;
     let record: RecordHead = serde_json::from_slice(bytes).ok()?;

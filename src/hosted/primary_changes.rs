@@ -1,10 +1,10 @@
 //! Publications and changes where a primary store decides: they are done when it has the record, and then copied here.
 //!
-//! A publication has this order: the zip is uploaded ([`super::zip_upload`]); of a new package, the spelling of its name is
-//! created ([`super::spelling`]); the record is created, which is the publication;
-//! zip, record and index of this directory follow; the change is noted for the other mirrors. A mirror that dies between any two
-//! of these steps leaves the whole version or nothing of it, and a publication that is repeated succeeds, and is noted again.
-//! So every mirror reads again what it took over before the note, and none keeps a copy that a later change has replaced.
+//! A publication has this order: the zip is uploaded ([`super::zip_upload`]); of a new package, the spelling of its
+//! name is created ([`super::spelling`]); the record is created, which is the publication; zip, record and index of
+//! this directory follow; the change is noted for the other mirrors. A mirror that dies between any two of these steps
+//! leaves the whole version or nothing of it, and a publication that is repeated succeeds, and is noted again. So every
+//! mirror reads again what it took over before the note, and none keeps a copy that a later change has replaced.
 
 use std::{io, time::Duration};
 
@@ -61,8 +61,8 @@ pub(super) fn publish(
     Err(CONTENDED.into())
 }
 
-/// Writes the record of a publication whose zip is uploaded. `None`: it must be uploaded again, since the record may not name
-/// it.
+/// Writes the record of a publication whose zip is uploaded. `None`: it must be uploaded again, since the record may
+/// not name it.
 fn write(
     store: &HostedStore,
     primary: &Primary,

@@ -111,7 +111,8 @@ pub(crate) fn reserve(
     }
 }
 
-/// Moves the end of a reservation whose zip is arriving; one that has ended stays so. Without a primary store, does nothing.
+/// Moves the end of a reservation whose zip is arriving; one that has ended stays so. Without a primary store, does
+/// nothing.
 ///
 /// # Errors
 /// When the primary store cannot be used.

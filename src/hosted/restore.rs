@@ -216,7 +216,8 @@ impl ImportFolder {
         }
     }
 
-    /// Writes the records and the publications that failed, and notes the zips that are needed. Returns the number of records.
+    /// Writes the records and the publications that failed, and notes the zips that are needed. Returns the number of
+    /// records.
     fn records(&mut self, backup: &BackupFile) -> Result<u64, RestoreProblem> {
         let mut count = 0;
         let mut sha = sha2::Sha256::new();

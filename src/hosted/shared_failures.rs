@@ -19,8 +19,8 @@ pub(crate) fn share_failure(store: &HostedStore, failed: &FailedPublication) {
     }
 }
 
-/// The failures of a package that all mirrors have, the newest first, less those of versions that were published since; only
-/// those of this mirror while the primary store cannot be used. Blocks.
+/// The failures of a package that all mirrors have, the newest first, less those of versions that were published since;
+/// only those of this mirror while the primary store cannot be used. Blocks.
 pub(crate) fn shared_failures(store: &HostedStore, package: &str, now: Timestamp) -> Vec<FailedPublication> {
     let mut failed = store.failed.of_package(package, now);
     let Some(primary) = &store.primary else { return failed };

@@ -95,8 +95,8 @@ impl<'s> StoreUpkeep<'s> {
         Ok(found)
     }
 
-    /// Prunes one part, unless the rule does not prune it any more: something was kept, deleted or hidden since it was found.
-    /// One check is for one run over many parts.
+    /// Prunes one part, unless the rule does not prune it any more: something was kept, deleted or hidden since it was
+    /// found. One check is for one run over many parts.
     ///
     /// # Errors
     /// [`ChangeError`].

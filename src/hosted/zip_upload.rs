@@ -1,7 +1,7 @@
 //! Uploads zips to the primary store before a record names them.
 //!
-//! What no record names may be deleted there. So a zip is stored under a name that is safe for some time, and the record that
-//! names it is written within that time, or the name is looked for again.
+//! What no record names may be deleted there. So a zip is stored under a name that is safe for some time, and the
+//! record that names it is written within that time, or the name is looked for again.
 
 use std::fs::File;
 

@@ -31,7 +31,7 @@ impl ListRenewal {
     pub(super) async fn renew(&self, package: &PackageId) -> Result<(), RegistryError> {
         let policy = self.documents.policies().releases(package, None)?;
         let origin = self.upstreams.document_origin(package, DocumentAsk::Releases)?;
-        self.cache.documents().walk_again(&document_key(package, &DocumentAsk::Releases), policy, origin).await;
+        self.cache.documents().refetch_all_pages(&document_key(package, &DocumentAsk::Releases), policy, origin).await;
         Ok(())
     }
 

@@ -66,8 +66,9 @@ enum NextWrite<'a> {
 
 /// A TCP socket that sends file slices without reading them.
 ///
-/// While there is more data ([`SocketControl`]), the socket is corked (`TCP_CORK`): the kernel holds the last partial packet of one slice
-/// until the next slice fills it. Without this every slice ends with a small packet, which costs a tenth of the CPU time.
+/// While there is more data ([`SocketControl`]), the socket is corked (`TCP_CORK`): the kernel holds the last partial
+/// packet of one slice until the next slice fills it. Without this every slice ends with a small packet, which costs a
+/// tenth of the CPU time.
 #[derive(Debug)]
 pub(crate) struct Socket {
     pub(super) stream: TcpStream,

@@ -14,8 +14,8 @@ pub(super) enum BlobFolder {
     Published,
 }
 
-/// The name of an object with the bytes of a digest: `blobs/ab/{digest}`, and `blobs/ab/{digest}.{n}` once earlier names are
-/// never claimed again ([`super::marks`]); for published zips below `hosted/`.
+/// The name of an object with the bytes of a digest: `blobs/ab/{digest}`, and `blobs/ab/{digest}.{n}` once earlier
+/// names are never claimed again ([`super::marks`]); for published zips below `hosted/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct BlobName {
     pub(super) folder: BlobFolder,

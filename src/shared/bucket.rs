@@ -118,8 +118,8 @@ pub(super) struct SmallObject {
 }
 
 impl SmallObject {
-    /// When it was written at the earliest, by the clock that said `now` before it was read; `None` where the service does not
-    /// say it. Services date by the second.
+    /// When it was written at the earliest, by the clock that said `now` before it was read; `None` where the service
+    /// does not say it. Services date by the second.
     pub(super) fn written_after(&self, now: Timestamp) -> Option<Timestamp> {
         let age = self.answered_at?.duration_since(self.modified_at?).max(SignedDuration::ZERO);
         now.saturating_sub(age.saturating_add(SignedDuration::from_secs(1))).ok()

@@ -1,7 +1,7 @@
 //! Documents in the bucket: hints that spare requests to upstreams, and the last known state while these fail.
 //!
-//! A document is replaced by comparison, and only by one that an upstream confirmed later. Losing a race or the bucket loses
-//! nothing but a request.
+//! A document is replaced by comparison, and only by one that an upstream confirmed later. Losing a race or the bucket
+//! loses nothing but a request.
 
 use std::sync::Arc;
 
@@ -72,8 +72,8 @@ impl SharedDocuments {
         self.bucket.delete(&ObjectName::document(key)).await
     }
 
-    /// Deletes a document that was written at this time at the latest, by the clock that says `now`. Returns its meta where it
-    /// was deleted and could be read.
+    /// Deletes a document that was written at this time at the latest, by the clock that says `now`. Returns its meta
+    /// where it was deleted and could be read.
     ///
     /// # Errors
     /// When the bucket cannot be asked.

@@ -123,8 +123,8 @@ pub async fn collect_garbage(
     progress: &dyn Fn(GarbageProgress),
 ) -> Result<GarbageReport, BucketError> {
     let mut report = GarbageReport::default();
-    // Marks are compared when they are replaced. A probe writes, so a report is without one where every node refuses to start
-    // over a bucket that does not arbitrate.
+    // Marks are compared when they are replaced. A probe writes, so a report is without one where every node refuses to
+    // start over a bucket that does not arbitrate.
     if (rules.mode == GarbageMode::Delete || bucket.arbiter == Arbiter::Owner)
         && bucket.probe().await? == Arbitration::Absent
     {

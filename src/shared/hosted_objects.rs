@@ -129,7 +129,8 @@ impl HostedObjects {
         Ok(page)
     }
 
-    /// The name under which the zip of a digest may be stored and named by a record, while [`Self::may_be_named`]. One request.
+    /// The name under which the zip of a digest may be stored and named by a record, while [`Self::may_be_named`]. One
+    /// request.
     ///
     /// # Errors
     /// When the bucket cannot be asked.

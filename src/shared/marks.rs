@@ -1,10 +1,10 @@
 //! Marks of zips that may be deleted, so that a deletion, which knows no condition, never meets a claim.
 //!
-//! A zip that no claim names gets a mark, `gc/{digest}`: up to which generation the names of its bytes are never claimed
-//! again. Who is about to claim bytes looks for the mark first, and stores them under a later name where there is one. So a
-//! marked name gains no claim, but by those who looked before it was marked. They write their claim within
-//! [`MAX_CLAIM_AGE`], or look again; a zip is deleted when it is marked for longer than [`MIN_GRACE`] at least, and no claim
-//! names it that was read after that time.
+//! A zip that no claim names gets a mark, `gc/{digest}`: up to which generation the names of its bytes are never
+//! claimed again. Who is about to claim bytes looks for the mark first, and stores them under a later name where there
+//! is one. So a marked name gains no claim, but by those who looked before it was marked. They write their claim within
+//! [`MAX_CLAIM_AGE`], or look again; a zip is deleted when it is marked for longer than [`MIN_GRACE`] at least, and no
+//! claim names it that was read after that time.
 //!
 //! The same holds for published zips, whose records are their claims, and whose marks are `gc/hosted/{digest}`.
 //!
@@ -29,8 +29,8 @@ use crate::{
 
 /// The longest time between the look for a mark and the claim.
 const MAX_CLAIM_AGE: Duration = Duration::from_secs(30 * 60);
-/// The shortest time between a mark and the deletion: twice as long, so that a request that was sent in time has also arrived
-/// or failed.
+/// The shortest time between a mark and the deletion: twice as long, so that a request that was sent in time has also
+/// arrived or failed.
 pub const MIN_GRACE: Duration = Duration::from_secs(60 * 60);
 /// Largest mark, bytes.
 const MAX_BLOB_MARK_BYTES: usize = 4 << 10;

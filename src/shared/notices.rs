@@ -1,4 +1,5 @@
-//! When a mirror reads the changes of others: at an interval, and at once where a node of the fleet says that it has written one.
+//! When a mirror reads the changes of others: at an interval, and at once where a node of the fleet says that it has
+//! written one.
 
 use std::time::Duration;
 

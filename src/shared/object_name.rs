@@ -64,8 +64,8 @@ impl ObjectName {
         Self(format!("probe/{id}"))
     }
 
-    /// The key that an object of a folder is of, by the object's name; `None` for another name, and for one that has the digest
-    /// of its key.
+    /// The key that an object of a folder is of, by the object's name; `None` for another name, and for one that has
+    /// the digest of its key.
     pub(super) fn key_in(folder: &str, name: &str) -> Option<Key> {
         let encoded = name.strip_prefix(folder)?.strip_prefix('/')?.strip_suffix(".json")?;
         if encoded.strip_prefix('=').is_some_and(|digest| digest.parse::<Digest>().is_ok()) {

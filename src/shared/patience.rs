@@ -31,8 +31,8 @@ impl MaybeBucketError for BucketError {
 /// Sends a request again while the bucket fails. Waits for 35 s at most between the attempts, however long each takes.
 ///
 /// # Errors
-/// The last one, when the request was tried often or long enough, or the bucket does not fail but refuses; or another one than the
-/// bucket's.
+/// The last one, when the request was tried often or long enough, or the bucket does not fail but refuses; or another
+/// one than the bucket's.
 pub async fn with_patience<T, E: MaybeBucketError, F>(mut request: impl FnMut() -> F) -> Result<T, E>
 where
     // No `AsyncFnMut`: the future of one does not move between threads.

@@ -1,5 +1,5 @@
-//! Recorded sources in the bucket: one object for each name and dialect, created once by the mirror that found the source, and
-//! one state with what operators have set in its place.
+//! Recorded sources in the bucket: one object for each name and dialect, created once by the mirror that found the
+//! source, and one state with what operators have set in its place.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

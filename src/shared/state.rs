@@ -1,4 +1,5 @@
-//! Small state that all mirrors of a bucket have in common, each kind in one object: read, merged and replaced by comparison.
+//! Small state that all mirrors of a bucket have in common, each kind in one object: read, merged and replaced by
+//! comparison.
 
 use serde::{Serialize, de::DeserializeOwned};
 

@@ -40,9 +40,9 @@ pub(super) enum RenewalSource {
     Sent(DocumentPlace),
     /// The upstream said that it has not changed.
     Confirmed,
-    /// A flight that landed between the caller's lookup and this one.
+    /// An earlier revalidation that ended between the caller's lookup and the start of this one.
     EarlierFlight,
-    /// Another mirror, which has left it in the bucket.
+    /// Another mirror, which has written it to the bucket.
     Bucket,
 }
 
@@ -89,8 +89,8 @@ pub(super) struct Revalidation {
 }
 
 impl Revalidation {
-    /// Renews the document, unless an earlier flight has done so or failed a moment ago: without this check, every herd
-    /// would cost a second request.
+    /// Renews the document, unless an earlier revalidation has done so or failed a moment ago: without this check, many
+    /// concurrent requests would often cost a second request to the upstream.
     pub(super) async fn run(self) -> Result<RenewedDocument, FetchError> {
         let newest = self.cache.tiers.in_memory(&self.key);
         if let Some(document) = newest.clone().filter(|document| self.cache.is_fresh(document, self.policy)) {
@@ -126,7 +126,7 @@ impl Revalidation {
         self.cache.bucket.as_ref()?.document(&self.key).await
     }
 
-    /// Leaves a document to the other mirrors, in the background.
+    /// Writes a document to the bucket for the other mirrors, in the background.
     fn put_in_bucket(&self, document: &Document, found: Option<BucketDocument>) {
         let (Some(bucket), Some(found)) = (self.cache.bucket.clone(), found) else { return };
         let key = self.key.clone();
@@ -138,7 +138,7 @@ impl Revalidation {
         let cache = &self.cache;
         match (stored, error) {
             (Some(document), FetchError::NotFound(_) | FetchError::Blocked) => {
-                // Asked again no more often than the document itself would be.
+                // Not requested more often than the document itself would be.
                 let period = self.policy.negative.max(self.policy.fresh);
                 cache.failures.remember_for(&self.key, error, period);
                 // A blocked package that disappears stays blocked.

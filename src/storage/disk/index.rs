@@ -209,8 +209,8 @@ impl Index {
         written.ok_or_else(closed)?.map_err(io::Error::other)
     }
 
-    /// Makes the file smaller if at least three quarters of it are free, such as after the removal of most rows. Other calls
-    /// wait for it, so an index with many rows is left as it is: its free space takes new rows.
+    /// Makes the file smaller if at least three quarters of it are free, such as after the removal of most rows. Other
+    /// calls wait for it, so an index with many rows is left as it is: its free space takes new rows.
     pub(super) fn shrink(&self) -> io::Result<()> {
         let rows = self.read(|txn| Ok(BLOBS.totals(txn)?.rows + DOCUMENTS.totals(txn)?.rows))?;
         let used =

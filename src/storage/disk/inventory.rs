@@ -164,8 +164,8 @@ impl<'a> DiskInventory<'a> {
         .await
     }
 
-    /// Those of `blobs` whose files were written after `at`. Reads the dates of the files: `stored_at` in the metadata of an
-    /// imported archive may be earlier.
+    /// Those of `blobs` whose files were written after `at`. Reads the dates of the files: `stored_at` in the metadata
+    /// of an imported archive may be earlier.
     ///
     /// # Errors
     /// When the date of a file cannot be read.

@@ -207,7 +207,7 @@ fn state_without_upload(key: &Key, error: NotUploaded) -> Result<PushState, Push
             Ok(PushState::Damaged)
         }
         NotUploaded::Bucket(error) => Err(PushOver::Failed(error.to_string())),
-        NotUploaded::Here(error) => {
+        NotUploaded::Disk(error) => {
             tracing::error!(%key, %error, "a zip or its pin cannot be read");
             Ok(PushState::Unreadable)
         }

@@ -1,8 +1,8 @@
-//! Waiting for the fetch of another request without waiting in a circle of mirrors.
+//! Finds a loop of mirrors while a request waits for the fetch of another request.
 //!
-//! A request that came through a mirror says through which ones, and a mirror refuses what came through itself. But a
-//! request that joins a running fetch sends none of its own: two mirrors that are each other's upstream, and are asked for
-//! the same at the same time, would each wait for the other until the time-out.
+//! A request that came through mirrors names them, and a mirror refuses a request that came through itself. But a
+//! request that joins a running fetch sends no request of its own: two mirrors that are each other's upstream, and are
+//! asked for the same object at the same time, would each wait for the other until the time-out.
 
 use std::{future::Future, pin::pin, time::Duration};
 
@@ -10,15 +10,16 @@ use tokio::time::timeout;
 
 use crate::origin::{FetchError, Origin};
 
-/// A fetch that has not begun to answer after this time is asked for a second time, to see whether it goes in a circle.
-const CHECK_AFTER: Duration = Duration::from_secs(1);
+/// After this time without an answer, the object is requested a second time, to see whether the request goes in a loop.
+const LOOP_CHECK_DELAY: Duration = Duration::from_secs(1);
 
-/// Waits for what another request has begun to fetch. If that takes long, and the origin says that it may come back to
-/// this mirror, sends the request of the caller, too, which names its mirrors; only whether it went in a circle counts.
+/// Waits for what another request has begun to fetch. If that takes long, and requests to the origin may come back to this
+/// mirror, sends the caller's request as well, which names the mirrors that it came through. Of its answer only
+/// [`FetchError::Loop`] counts.
 ///
 /// # Errors
-/// [`FetchError::Loop`] when it did.
-pub(super) async fn wait_beside<F: 'static, T>(
+/// [`FetchError::Loop`] when the caller's request went in a loop.
+pub(super) async fn wait_unless_loop<F: 'static, T>(
     origin: &dyn Origin<Fetched = F>,
     wait: impl Future<Output = T>,
 ) -> Result<T, FetchError> {
@@ -26,7 +27,7 @@ pub(super) async fn wait_beside<F: 'static, T>(
         return Ok(wait.await);
     }
     let mut wait = pin!(wait);
-    if let Ok(waited) = timeout(CHECK_AFTER, &mut wait).await {
+    if let Ok(waited) = timeout(LOOP_CHECK_DELAY, &mut wait).await {
         return Ok(waited);
     }
     tokio::select! {
@@ -71,7 +72,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_circle_ends_the_wait_and_nothing_else_does() {
+    async fn a_loop_ends_the_wait_and_nothing_else_does() {
         let slow = || async {
             tokio::time::sleep(Duration::from_secs(30)).await;
             "answered"
@@ -83,7 +84,7 @@ mod tests {
             (false, Err(FetchError::Loop), Ok("answered"), 0),
         ] {
             let origin = ScriptedOrigin::new(may_come_back, answer);
-            assert_eq!(wait_beside(&origin, slow()).await, expected);
+            assert_eq!(wait_unless_loop(&origin, slow()).await, expected);
             assert_eq!(origin.fetches.load(Ordering::Relaxed), fetches);
         }
     }
@@ -91,7 +92,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_fetch_that_answers_at_once_is_not_asked_for_again() {
         let origin = ScriptedOrigin::new(true, Err(FetchError::Loop));
-        assert_eq!(wait_beside(&origin, async { "answered" }).await, Ok("answered"));
+        assert_eq!(wait_unless_loop(&origin, async { "answered" }).await, Ok("answered"));
         assert_eq!(origin.fetches.load(Ordering::Relaxed), 0);
     }
 }
