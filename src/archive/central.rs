@@ -11,8 +11,8 @@ use crate::{
     value::memory_budget::MemoryShare,
 };
 
-/// Number of bytes at the end of a zip in which the end records are searched: a comment has at most 64 KiB, and the
-/// Zip64 records directly precede the end record.
+/// Bytes at the end of a zip in which the end records are searched: a comment has at most 64 KiB, and the Zip64 records
+/// directly precede the end record.
 pub(super) const END_SEARCH_BYTES: u64 = 66 << 10;
 
 /// One entry of the central directory.

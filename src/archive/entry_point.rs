@@ -58,8 +58,8 @@ struct CompilerOptions {
 enum NamedPath {
     Absent,
     Path(String),
-    /// Not a path below the root of the package.
-    Odd,
+    /// It is not a path below the root of the package.
+    Invalid,
 }
 
 /// True for the types of `publish.yaml` whose packages the client loads as a module.
@@ -91,7 +91,7 @@ pub(super) fn missing_entry(content: &mut dyn Content) -> Result<Option<String>,
     for named in [main, out_dir] {
         let path = match named {
             NamedPath::Absent => continue,
-            NamedPath::Odd => return Ok(None),
+            NamedPath::Invalid => return Ok(None),
             NamedPath::Path(path) => path,
         };
         if resolve(content, &path)? != EntrySearch::Missing {
@@ -123,7 +123,7 @@ fn resolve(content: &mut dyn Content, path: &str) -> Result<EntrySearch, VerifyE
             JsonFile::Unreadable => return Ok(EntrySearch::InDoubt),
             JsonFile::Parsed(package) => match named_path(path, package.main.as_ref()) {
                 NamedPath::Absent => {}
-                NamedPath::Odd => return Ok(EntrySearch::InDoubt),
+                NamedPath::Invalid => return Ok(EntrySearch::InDoubt),
                 NamedPath::Path(main) => {
                     let found = resolve_file(content, &main).or_else(|| resolve_index(content, &main));
                     if found != EntrySearch::Missing {
@@ -173,23 +173,23 @@ impl EntrySearch {
     }
 }
 
-/// The path that a value names from the folder `base`. The client ignores null and values like it.
+/// The path that a value names from the folder `base`. The client ignores null, false and an empty text.
 fn named_path(base: &str, value: Option<&Value>) -> NamedPath {
     let text = match value {
         None | Some(Value::Null | Value::Bool(false)) => return NamedPath::Absent,
         Some(Value::String(text)) if text.is_empty() => return NamedPath::Absent,
         Some(Value::String(text)) => text,
-        Some(_) => return NamedPath::Odd,
+        Some(_) => return NamedPath::Invalid,
     };
     let is_plain = |text: &str| !text.contains(|c: char| c.is_control() || c == '\\') && !text.starts_with('/');
     if !is_plain(text) || base.len() + text.len() > MAX_ENTRY_PATH_BYTES {
-        return NamedPath::Odd;
+        return NamedPath::Invalid;
     }
     let mut parts: Vec<&str> = base.split('/').filter(|part| !part.is_empty()).collect();
     for part in text.split('/') {
         match part {
             "" | "." => {}
-            ".." if parts.pop().is_none() => return NamedPath::Odd,
+            ".." if parts.pop().is_none() => return NamedPath::Invalid,
             ".." => {}
             _ => parts.push(part),
         }

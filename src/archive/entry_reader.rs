@@ -135,20 +135,20 @@ impl<'a> EntryReader<'a> {
         let is_correct =
             |stated: u64, found: u64| stated == found || has_descriptor && matches!(stated, 0 | format::IN_ZIP64);
         if !is_correct(header.crc.into(), found.crc.into()) {
-            return self.wrong("has a wrong CRC");
+            return self.invalid_entry("has a wrong CRC");
         }
         if !is_correct(header.size, found.size) || !is_correct(header.packed, found.packed) {
-            return self.wrong("has another size than its header says");
+            return self.invalid_entry("has another size than its header says");
         }
         if header.is_folder && found.size != 0 {
-            return self.wrong("is a folder with content");
+            return self.invalid_entry("is a folder with content");
         }
         if has_descriptor {
             let bytes = self.body.peek(24)?;
             match descriptor_len(bytes, &found) {
                 Some(len) => self.body.consume(len),
-                None if bytes.len() < 12 => return self.wrong("is cut off"),
-                None => return self.wrong("has a wrong CRC or size behind its data"),
+                None if bytes.len() < 12 => return self.invalid_entry("is cut off"),
+                None => return self.invalid_entry("has a wrong CRC or size behind its data"),
             }
         }
         self.offset = self.body.offset();
@@ -189,7 +189,7 @@ impl<'a> EntryReader<'a> {
             return invalid("the zip has bytes that belong to no entry");
         }
         if fixed.len() < format::LOCAL_LEN {
-            return self.wrong("is cut off");
+            return self.invalid_entry("is cut off");
         }
         let flags = le16(fixed, 6);
         let method = le16(fixed, 8);
@@ -199,14 +199,14 @@ impl<'a> EntryReader<'a> {
         let name_end = format::LOCAL_LEN + usize::from(le16(fixed, 26));
         let len = name_end + usize::from(le16(fixed, 28));
         if flags & format::REJECTED_FLAGS != 0 {
-            return self.wrong("is encrypted or a patch");
+            return self.invalid_entry("is encrypted or a patch");
         }
         if !matches!(method, format::METHOD_STORED | format::METHOD_DEFLATED) {
-            return self.wrong("is packed by a method other than stored or deflated");
+            return self.invalid_entry("is packed by a method other than stored or deflated");
         }
         let header = self.body.peek(len)?;
         if header.len() < len {
-            return self.wrong("is cut off");
+            return self.invalid_entry("is cut off");
         }
         let name = &header[format::LOCAL_LEN..name_end];
         let extra = &header[name_end..];
@@ -220,7 +220,7 @@ impl<'a> EntryReader<'a> {
             }
         }
         if let Err(clause) = checked {
-            return self.wrong(clause);
+            return self.invalid_entry(clause);
         }
         Ok(Some(LocalHeader { len, flags, method, crc, packed, size, name_hash, is_folder }))
     }
@@ -242,7 +242,7 @@ impl<'a> EntryReader<'a> {
             let left = packed.map_or(u64::MAX, |packed| packed - taken);
             let input = if left == 0 { &[] } else { self.body.fill()? };
             if left != 0 && input.is_empty() {
-                return self.wrong("is cut off");
+                return self.invalid_entry("is cut off");
             }
             let input = &input[..input.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
             let mut ended = false;
@@ -264,14 +264,14 @@ impl<'a> EntryReader<'a> {
                 match status {
                     Ok(Status::StreamEnd) => ended = true,
                     Ok(_) if produced > 0 || used > 0 => {}
-                    Ok(_) | Err(_) => return self.wrong("has broken data"),
+                    Ok(_) | Err(_) => return self.invalid_entry("has broken data"),
                 }
                 used
             };
             self.body.consume(used);
             taken += used as u64;
             if ended && packed.is_some_and(|packed| packed != taken) {
-                return self.wrong("has bytes behind its data");
+                return self.invalid_entry("has bytes behind its data");
             }
             if ended || size > max_size {
                 return Ok(UnpackedData { packed: taken, size, crc: crc.finalize() });
@@ -280,7 +280,7 @@ impl<'a> EntryReader<'a> {
     }
 
     /// The error for the current entry; `clause` is the predicate of "entry 7 of the zip".
-    fn wrong<T>(&self, clause: &str) -> Result<T, VerifyError> {
+    fn invalid_entry<T>(&self, clause: &str) -> Result<T, VerifyError> {
         invalid(format!("entry {} of the zip {clause}", self.entries + 1))
     }
 }

@@ -27,7 +27,7 @@ const COMPONENT_KEYS: [&str; 2] = ["Commands", "Properties"];
 /// The keys that a plugin or an application needs as well.
 const MODEL_PARAMETER_KEYS: [&str; 1] = ["Parameters"];
 
-/// What a `publish.yaml` says.
+/// The fields of a `publish.yaml`, and what is wrong with them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PublishCheck {
     /// Its fields; all absent if it cannot be parsed.
@@ -36,7 +36,7 @@ pub struct PublishCheck {
     pub findings: Vec<ModelFinding>,
 }
 
-/// What the content of a package shows.
+/// What the examination of a package's content found.
 pub(super) struct ExaminedPackage {
     pub(super) publish: PublishManifest,
     /// As [`ZipFacts::missing_entry`].
@@ -101,8 +101,7 @@ pub fn check_upload(facts: &ZipFacts, name: &str, version: &str) -> Vec<ModelFin
     findings
 }
 
-/// Checks what is published as `version` of `name` against its `publish.yaml`: the form of the version, and that both
-/// say the same.
+/// Checks the form of `version`, and that a `publish.yaml` which has a name and a version has these.
 pub fn check_form(manifest: &PublishManifest, name: &str, version: &str) -> Vec<ModelFinding> {
     let differs = |rule, key, said: &Option<String>, published| {
         // A key without a value is a finding of its own.
@@ -127,7 +126,7 @@ pub fn is_published_version(version: &str) -> bool {
     version.len() <= MAX_PUBLISHED_VERSION_BYTES && (is_moving || is_semantic())
 }
 
-/// The type of the package. The numbers of the registry's lists are no types of the model.
+/// The type of the package. Numbers, which the registry's lists have as types, are no types of the model.
 fn kind_of(publish: &PublishFile) -> Option<PackageKind> {
     publish.kind().filter(|kind| kind.parse::<u64>().is_err()).and_then(PackageKind::of)
 }

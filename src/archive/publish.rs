@@ -15,11 +15,11 @@ const MAX_PUBLISH_BYTES: u64 = 1 << 20;
 /// Characters of a text that are kept.
 const MAX_TEXT_CHARS: usize = 1_000;
 /// Number of tags or providers that are kept.
-const MAX_TAGS: usize = 50;
+const MAX_LIST_ITEMS: usize = 50;
 /// Largest field that is kept as JSON, in bytes.
 const MAX_DETAIL_BYTES: usize = 64 << 10;
-/// Deepest nesting of such a field. JSON parsers refuse a document of more than 128 levels, and the field becomes part
-/// of others.
+/// Deepest nesting of a field that is kept as JSON. JSON parsers refuse a document of more than 128 levels, and the
+/// field becomes part of others.
 const MAX_DETAIL_DEPTH: usize = 32;
 
 /// File names at the root of the content, in order of preference.
@@ -64,7 +64,7 @@ impl PublishFile {
             return Self::TooLarge;
         }
         match serde_saphyr::from_slice::<HashMap<String, Value>>(text) {
-            Ok(fields) => Self::Parsed(parsed(fields)),
+            Ok(fields) => Self::Parsed(parse_fields(fields)),
             Err(_) => Self::Invalid,
         }
     }
@@ -105,7 +105,7 @@ pub(super) fn read(content: &mut dyn Content) -> Result<PublishFile, VerifyError
     Ok(unread)
 }
 
-fn parsed(mut fields: HashMap<String, Value>) -> ParsedPublish {
+fn parse_fields(mut fields: HashMap<String, Value>) -> ParsedPublish {
     let has_value = |value: &Value| !value.is_null() && value.as_str().is_none_or(|text| !text.trim().is_empty());
     let keys = fields.iter().filter(|(_, value)| has_value(value)).map(|(key, _)| key.clone()).collect();
     let mut detail = |name| fields.remove(name).filter(|value| !value.is_null() && is_small(value));
@@ -137,14 +137,14 @@ fn parsed(mut fields: HashMap<String, Value>) -> ParsedPublish {
 /// True if a value can be kept as JSON.
 fn is_small(value: &Value) -> bool {
     let mut room = vec![0; MAX_DETAIL_BYTES];
-    is_flat(value, MAX_DETAIL_DEPTH) && serde_json::to_writer(&mut room[..], value).is_ok()
+    is_within_depth(value, MAX_DETAIL_DEPTH) && serde_json::to_writer(&mut room[..], value).is_ok()
 }
 
 /// True if a value is nested at most `depth` deep.
-fn is_flat(value: &Value, depth: usize) -> bool {
+fn is_within_depth(value: &Value, depth: usize) -> bool {
     match value {
-        Value::Array(items) => depth > 0 && items.iter().all(|item| is_flat(item, depth - 1)),
-        Value::Object(fields) => depth > 0 && fields.values().all(|field| is_flat(field, depth - 1)),
+        Value::Array(items) => depth > 0 && items.iter().all(|item| is_within_depth(item, depth - 1)),
+        Value::Object(fields) => depth > 0 && fields.values().all(|field| is_within_depth(field, depth - 1)),
         _ => true,
     }
 }
@@ -162,10 +162,10 @@ fn scalar(value: &Value) -> Option<String> {
 /// A list, or one text separated by commas.
 fn texts(value: &Value) -> Vec<String> {
     match value {
-        Value::Array(items) => items.iter().filter_map(scalar).take(MAX_TAGS).collect(),
+        Value::Array(items) => items.iter().filter_map(scalar).take(MAX_LIST_ITEMS).collect(),
         Value::String(text) => {
             let parts = text.split([',', '\u{ff0c}']).map(str::trim).filter(|part| !part.is_empty());
-            parts.map(|part| part.chars().take(MAX_TEXT_CHARS).collect()).take(MAX_TAGS).collect()
+            parts.map(|part| part.chars().take(MAX_TEXT_CHARS).collect()).take(MAX_LIST_ITEMS).collect()
         }
         _ => Vec::new(),
     }

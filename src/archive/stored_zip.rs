@@ -184,7 +184,7 @@ impl CentralDirectory {
         max_len: u64,
         read: impl Fn(&mut [u8], u64) -> io::Result<()>,
     ) -> Result<Option<Vec<u8>>, StoredZipError> {
-        // Deflated data is hardly larger than its content; what is much larger was made to be.
+        // Deflated data is hardly larger than its content: much larger data was crafted.
         if entry.is_symlink || entry.size > max_len || entry.packed > 2 * max_len {
             return Ok(None);
         }

@@ -17,8 +17,8 @@ use crate::{
     origin::{Growing, InvalidContent, Verify, VerifyError},
 };
 
-/// Memory is claimed for this many entries at a time.
-const ENTRIES_PER_CLAIM: usize = 1024;
+/// Memory is taken for this many entries at a time.
+const ENTRIES_PER_MEMORY_STEP: usize = 1024;
 
 impl Verify for ZipVerifier {
     fn prefix_len(&self) -> usize {
@@ -46,7 +46,7 @@ impl Verify for ZipVerifier {
         let mut memory = self.memory.share();
         while let NextEntry::Verified(local) = reader.read_entry(None)? {
             locals.push(local);
-            if locals.len() % ENTRIES_PER_CLAIM == 0 {
+            if locals.len() % ENTRIES_PER_MEMORY_STEP == 0 {
                 memory.grow_to_blocking((locals.len() * size_of::<LocalEntry>() * 2) as u64)?;
             }
         }

@@ -95,7 +95,7 @@ impl ViewPlan {
         let size = (generated.len() - directory) as u64;
         put_end_records(&mut generated, central, entries.len() as u64, size, view_offset);
         let len = view_offset + (generated.len() - directory) as u64;
-        // A plan is cached: a view of one folder must not hold the room of all entries.
+        // Plans are cached: that of a view of one folder must not hold memory for all entries of the zip.
         entries.shrink_to_fit();
         Ok(Self {
             entries,
