@@ -60,9 +60,8 @@ use negative_cache::NegativeCache;
 use policy::{ArchiveConfig, DocumentConfig};
 use uploads::{PinnedKeys, Uploader};
 
-pub use crate::shared::BucketOperation;
 pub use crate::shared::{
-    BucketError, KeyFolder, KeyPage, ListedKey, SetMode, SetSourceError, SharedSources, with_patience,
+    BucketError, KeyFolder, KeyPage, ListedKey, OperationCounts, SetMode, SetSourceError, SharedSources, with_patience,
 };
 pub use crate::storage::{
     Generation, HitStats, Object, ObjectContent, TierStats, TierUsage, WeakObject,

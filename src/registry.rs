@@ -80,8 +80,8 @@ use version_rules::{SeenVersions, VersionRules};
 use warming::{Warming, WarmingParts};
 
 pub use crate::cache::{
-    BucketError, BucketOperation, BucketState, CacheFailure, CacheUsage, DocumentCheck, FleetFigures, Generation,
-    HitStats, ImportError, Integrity, InventoryEntry, KeepChange, NotUploaded, Object, ObjectContent, PinConflict,
+    BucketError, BucketState, CacheFailure, CacheUsage, DocumentCheck, FleetFigures, Generation, HitStats, ImportError,
+    Integrity, InventoryEntry, KeepChange, NotUploaded, Object, ObjectContent, OperationCounts, PinConflict,
     PushedArchive, PushedPin, Pusher, RemovedBy, ServedArchive, SetSourceError, SourceRecord, SourceSelection,
     TierStats, WeakObject, fill_watcher::FillUpdate, spool_reader::SpoolReader,
 };

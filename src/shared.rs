@@ -1,8 +1,8 @@
 //! The bucket that several mirrors share: an S3-compatible store that holds zips, pins and documents.
 //!
-//! The bucket is the truth of a fleet. What is written there is created once ([`Bucket::create`]), named by its digest, or
-//! replaced by comparison; a pin belongs to the mirror whose create-only request the bucket accepted. Without the section
-//! `[shared]` nothing of this module runs.
+//! The bucket is authoritative for its mirrors. What is written there is created once ([`Bucket::create`]), named by
+//! its digest, or replaced by comparison; a pin belongs to the mirror whose create-only request the bucket accepted.
+//! Without the section `[shared]` nothing of this module runs.
 
 mod archives;
 mod blob_name;
@@ -41,5 +41,5 @@ pub use probe::Arbitration;
 pub use sealed::{MIN_SEALING_SECRET_BYTES, SealError, SealedText, SealingKey};
 pub use sources::{SetMode, SetSourceError, SetSources, SharedSources};
 pub use state::{SharedState, StateWrite};
-pub use status::BucketStatus;
+pub use status::{BucketStatus, OperationCounts};
 pub use zip_garbage::{ZipGarbage, ZipsOfReference};

@@ -69,7 +69,7 @@ pub struct BucketTier {
 /// The bucket as an operator sees it.
 #[derive(Clone, Debug)]
 pub struct BucketState {
-    /// What was asked of it, and how it went.
+    /// Its requests and their results.
     pub status: BucketStatus,
     /// What waits for its upload.
     pub queued: UploadQueueUsage,
@@ -147,7 +147,8 @@ impl BucketTier {
         let status = self.bucket.status();
         let queued = self.queue.usage();
         let mut faults = Vec::new();
-        if let (Some(seconds), Some((_, error))) = (status.paused_seconds, status.last_failure) {
+        if let (Some(seconds), Some(failure)) = (status.paused_seconds, status.last_failure) {
+            let error = failure.error;
             faults.push(format!("the shared bucket does not work ({error}); it is asked again in {seconds} s"));
         } else if status.arbitration == Some(Arbitration::Absent) && self.arbiter == Arbiter::Bucket {
             faults.push("the shared bucket creates an object twice, so it decides on no new version".into());

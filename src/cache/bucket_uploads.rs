@@ -36,7 +36,7 @@ pub enum NotUploaded {
 }
 
 impl MaybeBucketError for NotUploaded {
-    fn bucket(self) -> Result<BucketError, Self> {
+    fn into_bucket_error(self) -> Result<BucketError, Self> {
         match self {
             Self::Bucket(error) => Ok(error),
             Self::Disk(_) => Err(self),

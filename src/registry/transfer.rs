@@ -64,7 +64,7 @@ impl Transfer {
     /// Makes this mirror read the shared state of the bucket again: another node has changed it.
     pub(crate) fn notice_changes(&self) {
         if let Some(bucket) = self.cache.bucket() {
-            bucket.bucket().notices.hear();
+            bucket.bucket().notices.note_received();
         }
     }
 

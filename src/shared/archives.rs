@@ -11,7 +11,7 @@ use super::{
     Bucket, BucketError, ListedKey,
     blob_name::{BlobFolder, BlobName},
     bucket::ObjectBody,
-    marks::{is_look_too_old, unmarked_name},
+    marks::{is_mark_outdated, unmarked_name},
     object_name::ObjectName,
     probe::{Creation, Replacement},
 };
@@ -23,8 +23,8 @@ use crate::{
 
 /// Largest description of a zip, bytes: the findings of its verification are a part of it.
 pub(super) const MAX_DESCRIPTION_BYTES: usize = 1 << 20;
-/// How often a claim is compared and replaced.
-const REPLACE_ATTEMPTS: usize = 3;
+/// How often the write of a claim is tried while others change it.
+const CLAIM_ATTEMPTS: usize = 3;
 
 /// Zips that several mirrors share.
 pub struct SharedArchives {
@@ -32,7 +32,7 @@ pub struct SharedArchives {
     clock: Clock,
 }
 
-/// Says that the zip of a key is in the bucket, and where.
+/// Records that the bucket has the zip of a key, and in which object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
     /// The key.
@@ -46,14 +46,14 @@ pub struct Claim {
     pub meta: Meta,
 }
 
-/// What a pin and a claim have in common.
+/// The fields that a pin and a claim have in common.
 #[derive(Deserialize)]
 struct SeenKey {
     key: Key,
     first_seen: Timestamp,
 }
 
-/// What the bucket says of a pin.
+/// What the bucket has as the pin of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SharedPin {
     /// It has this content: this mirror's, or the same of another one.
@@ -94,7 +94,7 @@ impl SharedArchives {
         &self.bucket
     }
 
-    /// What the bucket has under a key. One request.
+    /// The claim of a key. One request.
     ///
     /// # Errors
     /// When the bucket cannot be asked.
@@ -106,7 +106,7 @@ impl SharedArchives {
     /// Reads a listed claim; `None` where it was forgotten since. One request.
     ///
     /// # Errors
-    /// When the bucket cannot be asked; `Damaged` where it is not the claim that its name says.
+    /// When the bucket cannot be asked; `Damaged` where the object is no claim, or that of another key.
     pub async fn listed(&self, listed: &ListedKey) -> Result<Option<Claim>, BucketError> {
         let name = ObjectName::listed(listed.name.clone());
         let Some(found) = self.bucket.get(&name, MAX_DESCRIPTION_BYTES).await? else { return Ok(None) };
@@ -149,7 +149,7 @@ impl SharedArchives {
         if len.is_some_and(|len| len != claim.meta.len) {
             return Err(BucketError::Damaged);
         }
-        let body = bytes.map(|chunk| chunk.map_err(of_bucket)).boxed();
+        let body = bytes.map(|chunk| chunk.map_err(to_fetch_error)).boxed();
         let len = Some(claim.meta.len);
         Ok(FetchedBody { len, anonymous: claim.meta.anonymous, body, place: DownloadPlace::default() })
     }
@@ -167,7 +167,7 @@ impl SharedArchives {
         bytes: impl Fn() -> BoxStream<'static, io::Result<Bytes>>,
     ) -> Result<ArchiveUpload, BucketError> {
         let name = ObjectName::claim(key);
-        for _ in 0..REPLACE_ATTEMPTS {
+        for _ in 0..CLAIM_ATTEMPTS {
             let found = self.bucket.get(&name, MAX_DESCRIPTION_BYTES).await?;
             let present = found.as_ref().and_then(|object| parse::<Claim>(&object.bytes, |claim| &claim.key, key).ok());
             if let Some(present) = &present {
@@ -183,8 +183,8 @@ impl SharedArchives {
             let looked_at = self.clock.reading();
             let blob = unmarked_name(&self.bucket, BlobFolder::Fetched, &meta.digest).await?;
             self.upload_blob(&blob.object(), meta.len, &bytes).await?;
-            if is_look_too_old(&self.clock, &looked_at) {
-                // The bytes are there; only their name must be looked for again.
+            if is_mark_outdated(&self.clock, &looked_at) {
+                // The bytes are there; only the mark must be read again.
                 continue;
             }
             let claim = to_json(&Claim { key: key.clone(), first_seen, blob: blob.to_string(), meta: meta.clone() })?;
@@ -217,7 +217,8 @@ impl SharedArchives {
         self.bucket.upload(blob, bytes(), len).await
     }
 
-    /// Deletes the pin and the claim of a key, the claim first: it says what the pin is. The bytes stay.
+    /// Deletes the pin and the claim of a key. The bytes stay. The claim is first: a mirror that finds one pins its
+    /// content.
     ///
     /// # Errors
     /// When the bucket cannot be asked.
@@ -226,8 +227,8 @@ impl SharedArchives {
         self.bucket.delete(&ObjectName::pin(key)).await
     }
 
-    /// Deletes the pin and the claim of a key where they are this pin: a mirror that had not known yet that it is forgotten
-    /// has written them again. One that was first seen later stays.
+    /// Deletes the pin and the claim of a key where they agree with `pin`: a mirror may have written them again, before it
+    /// read that the pin was removed. One that was first seen later stays.
     ///
     /// # Errors
     /// When the bucket cannot be asked.
@@ -266,8 +267,8 @@ impl SharedArchives {
     }
 }
 
-/// The error of a fetch that the bucket's one leads to.
-pub(super) fn of_bucket(error: BucketError) -> FetchError {
+/// The error of a fetch from the bucket.
+pub(super) fn to_fetch_error(error: BucketError) -> FetchError {
     match error {
         BucketError::TimedOut => FetchError::Timeout("the shared bucket"),
         _ => FetchError::Unreachable("the shared bucket"),

@@ -5,7 +5,7 @@ use std::fmt;
 use super::object_name::ObjectName;
 use crate::entry::Digest;
 
-/// The folder of a zip. The same bytes may be in both: their names and marks have nothing to do with each other.
+/// The folder of a zip. The same bytes may be in both folders, with independent names and marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum BlobFolder {
     /// Zips that were fetched: claims name them.

@@ -26,12 +26,13 @@ use crate::value::rate_floor::{RateFloor, with_rate_floor};
 /// How long a signed address is valid: longer than any request, and with room for clocks that differ.
 const ADDRESS_LIFETIME: Duration = Duration::from_secs(3600);
 /// The slowest upload that is waited for, bytes per second.
-const MIN_BUCKET_RATE: u64 = 100 << 10;
+const MIN_BUCKET_UPLOAD_RATE: u64 = 100 << 10;
 /// The slowest body that is waited for, bytes per second in each window of waiting.
 const MIN_BUCKET_BODY_RATE: u64 = 10 << 10;
+/// The time of waiting over which the rate of a body is averaged.
 const BUCKET_RATE_WINDOW: Duration = Duration::from_secs(30);
-/// How often a small request is sent.
-const ATTEMPTS: usize = 2;
+/// How often a small request is sent, if its connection breaks.
+const SMALL_REQUEST_ATTEMPTS: usize = 2;
 
 /// An S3-compatible bucket.
 pub struct Bucket {
@@ -46,13 +47,13 @@ pub struct Bucket {
     counters: BucketCounters,
     /// Who decides which content a version has.
     pub(super) arbiter: Arbiter,
-    /// What a probe has found; set by the first one that has an answer.
+    /// The result of the probe; set by the first probe that gets an answer.
     pub(super) arbitration: OnceLock<Arbitration>,
-    /// Notices of changes in it, from other nodes and for them.
+    /// Notices of changes in the bucket, from other nodes and for them.
     pub(crate) notices: ChangeNotices,
 }
 
-/// What a request does, as figures count it.
+/// What a request does, for the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BucketOperation {
     /// Reads an object.
@@ -139,7 +140,7 @@ pub(super) struct ObjectBody {
 pub(super) enum WriteCondition<'a> {
     /// There is none.
     Absent,
-    /// There is none, for services that know this by a header of their own.
+    /// There is none, in the header of services that have one of their own for this.
     AbsentByOwnHeader,
     /// It has this tag.
     Unchanged(&'a str),
@@ -190,8 +191,8 @@ impl Bucket {
 
     /// Reads an object of at most `max_bytes`; `None` where there is none.
     pub(super) async fn get(&self, name: &ObjectName, max_bytes: usize) -> Result<Option<SmallObject>, BucketError> {
-        again(|| {
-            let url = sign(&mut self.bucket.get_object(Some(&self.credentials), &self.full(name)));
+        with_retry(|| {
+            let url = sign(&mut self.bucket.get_object(Some(&self.credentials), &self.full_name(name)));
             self.read(BucketOperation::Read, url, max_bytes)
         })
         .await
@@ -230,7 +231,7 @@ impl Bucket {
     /// Opens a large object; `None` where there is none.
     pub(super) async fn open(self: &Arc<Self>, name: &ObjectName) -> Result<Option<ObjectBody>, BucketError> {
         let place = self.gate.place(self.response_timeout).await?;
-        let url = sign(&mut self.bucket.get_object(Some(&self.credentials), &self.full(name)));
+        let url = sign(&mut self.bucket.get_object(Some(&self.credentials), &self.full_name(name)));
         let exchange = async { self.http.get(url).send().await.map_err(|error| of_reqwest(&error)) };
         let head = in_time(self.response_timeout, exchange).await.and_then(|response| match response.status() {
             StatusCode::OK => Ok(Some(response)),
@@ -268,7 +269,7 @@ impl Bucket {
     /// The length of an object; `None` where there is none.
     pub(super) async fn len(&self, name: &ObjectName) -> Result<Option<u64>, BucketError> {
         let _place = self.gate.place(self.response_timeout).await?;
-        let url = sign(&mut self.bucket.head_object(Some(&self.credentials), &self.full(name)));
+        let url = sign(&mut self.bucket.head_object(Some(&self.credentials), &self.full_name(name)));
         let exchange = async {
             let response = self.http.head(url).send().await.map_err(|error| of_reqwest(&error))?;
             let len = response.headers().get(http::header::CONTENT_LENGTH);
@@ -311,7 +312,7 @@ impl Bucket {
         len: u64,
     ) -> Result<(), BucketError> {
         let _place = self.gate.place(self.response_timeout).await?;
-        let deadline = self.response_timeout + Duration::from_secs(len / MIN_BUCKET_RATE);
+        let deadline = self.response_timeout + Duration::from_secs(len / MIN_BUCKET_UPLOAD_RATE);
         let written = self.write(name, Body::wrap_stream(bytes), len, WriteCondition::None, deadline).await;
         let written = written.and_then(|status| match status.is_success() {
             true => Ok(()),
@@ -328,7 +329,7 @@ impl Bucket {
         condition: WriteCondition<'_>,
         deadline: Duration,
     ) -> Result<StatusCode, BucketError> {
-        let url = sign(&mut self.bucket.put_object(Some(&self.credentials), &self.full(name)));
+        let url = sign(&mut self.bucket.put_object(Some(&self.credentials), &self.full_name(name)));
         let request = self.http.request(Method::PUT, url).header(http::header::CONTENT_LENGTH, len).body(body);
         let request = match condition {
             WriteCondition::Absent => request.header(http::header::IF_NONE_MATCH, "*"),
@@ -344,7 +345,7 @@ impl Bucket {
     /// Deletes an object; without one, nothing happens.
     pub(super) async fn delete(&self, name: &ObjectName) -> Result<(), BucketError> {
         let _place = self.gate.place(self.response_timeout).await?;
-        let url = sign(&mut self.bucket.delete_object(Some(&self.credentials), &self.full(name)));
+        let url = sign(&mut self.bucket.delete_object(Some(&self.credentials), &self.full_name(name)));
         let exchange = async {
             let response = self.http.delete(url).send().await.map_err(|error| of_reqwest(&error))?;
             match response.status() {
@@ -355,13 +356,13 @@ impl Bucket {
         self.note(BucketOperation::Delete, in_time(self.response_timeout, exchange).await)
     }
 
-    /// Records that the caller has not waited for an answer any longer.
+    /// Records that a caller stopped waiting for an answer.
     pub fn note_timeout(&self) {
-        // Only recorded.
+        // The result is only recorded.
         let _ = self.note::<()>(BucketOperation::Read, Err(BucketError::TimedOut));
     }
 
-    /// Tells gate and figures how a request went; passes the result on.
+    /// Records the result of a request in the gate and the counters, and returns it.
     pub(super) fn note<T>(&self, operation: BucketOperation, result: Result<T, BucketError>) -> Result<T, BucketError> {
         self.counters.note(operation, result.as_ref().err());
         match &result {
@@ -374,7 +375,8 @@ impl Bucket {
         result
     }
 
-    fn full(&self, name: &ObjectName) -> String {
+    /// The name of an object with the configured prefix.
+    fn full_name(&self, name: &ObjectName) -> String {
         format!("{}{}", self.prefix, name.as_str())
     }
 }
@@ -385,13 +387,13 @@ pub(super) fn sign<'a>(action: &mut impl S3Action<'a>) -> Url {
 }
 
 /// Sends a small request again where its connection broke.
-pub(super) async fn again<T, F: Future<Output = Result<T, BucketError>>>(
+pub(super) async fn with_retry<T, F: Future<Output = Result<T, BucketError>>>(
     mut request: impl FnMut() -> F,
 ) -> Result<T, BucketError> {
     let mut attempt = 1;
     loop {
         match request().await {
-            Err(BucketError::Unreachable) if attempt < ATTEMPTS => attempt += 1,
+            Err(BucketError::Unreachable) if attempt < SMALL_REQUEST_ATTEMPTS => attempt += 1,
             outcome => return outcome,
         }
     }

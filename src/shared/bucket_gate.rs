@@ -11,15 +11,15 @@ use tokio::{
 use super::BucketError;
 
 /// Concurrent requests to the bucket.
-const PLACES: usize = 64;
-/// Failures in a row before the bucket is left alone ...
+const MAX_BUCKET_REQUESTS: usize = 64;
+/// Failures in a row after which requests pause.
 const MAX_BUCKET_FAILURES: u32 = 3;
-/// ... for this long, which doubles with each further failure ...
+/// The first pause; it doubles with each further failure.
 const FIRST_BUCKET_PAUSE: Duration = Duration::from_secs(1);
-/// ... up to this.
+/// Longest pause.
 const MAX_BUCKET_PAUSE: Duration = Duration::from_secs(30);
 
-/// Lets requests to the bucket pass.
+/// Limits the requests to the bucket, and pauses them while it fails.
 #[derive(Debug)]
 pub(super) struct BucketGate {
     places: Arc<Semaphore>,
@@ -48,13 +48,13 @@ impl BucketBreaker {
 
 impl BucketGate {
     pub(super) fn new() -> Self {
-        Self { places: Arc::new(Semaphore::new(PLACES)), breaker: Mutex::default() }
+        Self { places: Arc::new(Semaphore::new(MAX_BUCKET_REQUESTS)), breaker: Mutex::default() }
     }
 
     /// Waits for a place, at most as long as a request may take.
     ///
     /// # Errors
-    /// `Paused` while the bucket is left alone; `TimedOut` without a place.
+    /// `Paused` during a pause; `TimedOut` without a place.
     pub(super) async fn place(&self, patience: Duration) -> Result<BucketPlace, BucketError> {
         // Requests that cannot pass need not wait for a place.
         if let Some(left) = self.breaker.lock().left() {
@@ -98,7 +98,7 @@ impl BucketGate {
         }
     }
 
-    /// How long the bucket is left alone yet; `None` while requests pass.
+    /// The rest of the pause; `None` while requests pass.
     pub(super) fn pause(&self) -> Option<Duration> {
         let until = self.breaker.lock().paused_until?;
         Some(until.saturating_duration_since(Instant::now()))
@@ -133,12 +133,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn requests_that_fail_together_are_one_failure_more() {
         let gate = BucketGate::new();
-        (0..PLACES).for_each(|_| gate.failed());
+        (0..MAX_BUCKET_REQUESTS).for_each(|_| gate.failed());
         assert_eq!(gate.pause(), Some(FIRST_BUCKET_PAUSE));
         tokio::time::advance(FIRST_BUCKET_PAUSE).await;
         gate.failed();
         assert!(gate.place(FIRST_BUCKET_PAUSE).await.is_ok(), "one that began before the pause does not lengthen it");
-        (0..PLACES).for_each(|_| gate.failed());
+        (0..MAX_BUCKET_REQUESTS).for_each(|_| gate.failed());
         assert_eq!(gate.pause(), Some(FIRST_BUCKET_PAUSE * 2));
     }
 

@@ -49,7 +49,7 @@ pub struct Config {
     pub response_timeout: Period,
     /// Longest pause in a body.
     pub idle_timeout: Period,
-    /// How old what is known of other mirrors' changes may be.
+    /// Longest time until this mirror knows a change that another mirror has made.
     pub max_age: Period,
     /// The secret key, from `secret_key_file` or `secret_key_env`.
     #[serde(skip)]

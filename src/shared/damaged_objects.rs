@@ -1,4 +1,4 @@
-//! Which damaged objects of the bucket the log has named: each is named once, however often it is read.
+//! The damaged objects of the bucket that the log has named: each is named once, however often it is read.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use super::object_name::ObjectName;
 
-/// After so many, they are named once more.
+/// Most objects that are remembered; beyond that, all are named once more.
 const MAX_DAMAGED_OBJECTS: usize = 1000;
 
 /// The damaged objects that the log has named, since the start.
@@ -14,8 +14,8 @@ const MAX_DAMAGED_OBJECTS: usize = 1000;
 pub(super) struct DamagedObjects(Mutex<HashSet<ObjectName>>);
 
 impl DamagedObjects {
-    /// Adds an object; true where it is to be named.
-    pub(super) fn is_new(&self, object: &ObjectName) -> bool {
+    /// Adds an object; true if it is new: the caller names it in the log.
+    pub(super) fn insert(&self, object: &ObjectName) -> bool {
         let mut named = self.0.lock();
         if named.len() == MAX_DAMAGED_OBJECTS && !named.contains(object) {
             named.clear();
@@ -33,10 +33,10 @@ mod tests {
         let damaged = DamagedObjects::default();
         let object = |number: usize| ObjectName::listed(format!("gc/{number}"));
         for number in 0..MAX_DAMAGED_OBJECTS {
-            assert!(damaged.is_new(&object(number)));
+            assert!(damaged.insert(&object(number)));
         }
-        assert!(!damaged.is_new(&object(0)));
-        assert!(damaged.is_new(&object(MAX_DAMAGED_OBJECTS)));
-        assert!(damaged.is_new(&object(0)), "from the beginning");
+        assert!(!damaged.insert(&object(0)));
+        assert!(damaged.insert(&object(MAX_DAMAGED_OBJECTS)));
+        assert!(damaged.insert(&object(0)), "from the beginning");
     }
 }

@@ -1,7 +1,7 @@
 //! Documents in the bucket: hints that spare requests to upstreams, and the last known state while these fail.
 //!
-//! A document is replaced by comparison, and only by one that an upstream confirmed later. Losing a race or the bucket
-//! loses nothing but a request.
+//! A document is replaced by comparison, and only by one that an upstream confirmed later. A lost race, or a lost
+//! bucket, costs one more request to the upstream.
 
 use std::sync::Arc;
 
@@ -35,6 +35,7 @@ struct StoredDocument {
 pub struct BucketDocument {
     /// The document; its body has the digest of its meta.
     pub document: Option<Document>,
+    /// The object that was read, and its generation.
     object: Option<(SmallObject, u64)>,
 }
 

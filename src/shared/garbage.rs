@@ -22,14 +22,14 @@ use super::{
 
 /// Requests at once.
 pub(super) const CONCURRENT_REQUESTS: usize = 16;
-/// Reservations of publications: they may be renewed.
-const RESERVATIONS: &str = "hosted/reservations/";
-/// What serves for some minutes only: probes, used nonces, reservations.
-const SHORT_LIVED: [&str; 3] = ["probe/", "nonces/", RESERVATIONS];
-/// It is deleted after this time.
-const SHORT_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// The folder of reservations of publications, which may be renewed.
+const RESERVATIONS_FOLDER: &str = "hosted/reservations/";
+/// The folders of objects that are needed for some minutes only: probes, used nonces, reservations.
+const SHORT_LIVED_FOLDERS: [&str; 3] = ["probe/", "nonces/", RESERVATIONS_FOLDER];
+/// Age from which such objects are deleted.
+const MAX_SHORT_LIVED_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What is collected.
+/// What a collection deletes.
 #[derive(Clone, Copy, Debug)]
 pub struct GarbageRules {
     /// Whether anything is written or deleted.
@@ -98,7 +98,7 @@ impl GarbageReport {
     }
 }
 
-/// Only what the collection needs of a claim.
+/// The field of a claim that the collection needs.
 #[derive(Deserialize)]
 struct ClaimedBlob {
     blob: String,
@@ -111,8 +111,8 @@ impl ObjectSum {
     }
 }
 
-/// Collects garbage, or says what would be done. `zips_of_record` has the objects that the record of a published version
-/// names, by the record's name and bytes; `None`: it cannot be understood. `progress` is called after each page of objects.
+/// Collects garbage, or reports what would be deleted. `zips_of_record` returns the objects that the record of a published
+/// version names; see [`ZipsOfReference`]. `progress` is called after each page of objects.
 ///
 /// # Errors
 /// When the bucket cannot be asked for some time. What was done until then stays done, and the next collection goes on.
@@ -154,8 +154,8 @@ pub async fn collect_garbage(
     report.published = ZipCollection::new(bucket, rules, &published).run(&mut time, progress).await?;
     let collection = GarbageCollection { bucket, rules, time };
     let mut seen = 0;
-    for folder in SHORT_LIVED {
-        report.short_lived += collection.delete_old(folder, SHORT_LIFE, &mut seen, progress).await?;
+    for folder in SHORT_LIVED_FOLDERS {
+        report.short_lived += collection.delete_old(folder, MAX_SHORT_LIVED_AGE, &mut seen, progress).await?;
     }
     if let Some(age) = rules.documents_older_than {
         report.documents = collection.delete_old("documents/", age, &mut seen, progress).await?;
@@ -167,7 +167,7 @@ fn zip_of_claim(_: &str, claim: &[u8]) -> Option<Vec<String>> {
     serde_json::from_slice::<ClaimedBlob>(claim).ok().map(|claim| vec![claim.blob])
 }
 
-/// The collection of what is no zip.
+/// The collection of objects that are no zips.
 struct GarbageCollection<'a> {
     bucket: &'a Bucket,
     rules: &'a GarbageRules,
@@ -175,7 +175,7 @@ struct GarbageCollection<'a> {
 }
 
 impl GarbageCollection<'_> {
-    /// Deletes the objects of a folder that were not written for this long; their number.
+    /// Deletes the objects of a folder that are older than `max_age`; returns their number.
     async fn delete_old(
         &self,
         folder: &'static str,
@@ -207,14 +207,14 @@ impl GarbageCollection<'_> {
         if self.rules.mode == GarbageMode::Report {
             return Ok(true);
         }
-        if folder == RESERVATIONS && !self.is_still_old(&name, max_age).await? {
+        if folder == RESERVATIONS_FOLDER && !self.is_still_old(&name, max_age).await? {
             return Ok(false);
         }
         with_patience(|| self.bucket.delete(&name)).await?;
         Ok(true)
     }
 
-    /// Looks at an object again.
+    /// Reads an object again: true if it is still older than `max_age`.
     async fn is_still_old(&self, name: &ObjectName, max_age: Duration) -> Result<bool, BucketError> {
         let found = match with_patience(|| self.bucket.get(name, MAX_HOSTED_OBJECT_BYTES)).await {
             Err(BucketError::Damaged) => None,

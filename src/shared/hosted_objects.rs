@@ -1,5 +1,5 @@
 //! The objects of published packages in the bucket: small ones that are created once or replaced by comparison, and zips.
-//! What they hold is their owner's business.
+//! Their content is defined in [`crate::hosted`].
 
 use std::{io, sync::Arc};
 
@@ -11,7 +11,7 @@ use super::{
     blob_name::BlobFolder,
     bucket::SmallObject,
     damaged_objects::DamagedObjects,
-    marks::{is_look_too_old, unmarked_name},
+    marks::{is_mark_outdated, unmarked_name},
     object_name::ObjectName,
     probe::{Creation, Replacement},
 };
@@ -139,7 +139,7 @@ impl HostedObjects {
         let name = unmarked_name(&self.bucket, BlobFolder::Published, digest).await;
         if matches!(name, Err(BucketError::Damaged)) {
             let mark = BlobFolder::Published.mark(digest);
-            if self.damaged_marks.is_new(&mark) {
+            if self.damaged_marks.insert(&mark) {
                 tracing::error!(object = %mark, "the mark of a published zip in the shared bucket cannot be read");
             }
         }
@@ -148,7 +148,7 @@ impl HostedObjects {
 
     /// False when the mark of a zip was looked for so long ago that a record may no longer name the zip.
     pub fn may_be_named(&self, looked_at: &ClockReading) -> bool {
-        !is_look_too_old(&self.clock, looked_at)
+        !is_mark_outdated(&self.clock, looked_at)
     }
 
     /// Writes a zip, unless there is an object of its name and length.

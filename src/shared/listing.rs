@@ -6,7 +6,7 @@ use rusty_s3::actions::{ListObjectsV2, list_objects_v2::ListObjectsContent};
 
 use super::{
     Bucket, BucketError, BucketOperation,
-    bucket::{again, sign},
+    bucket::{sign, with_retry},
     object_name::ObjectName,
     patience::with_patience,
 };
@@ -50,7 +50,7 @@ impl Bucket {
     pub async fn list(&self, folder: &str, after: Option<&str>) -> Result<ObjectPage, BucketError> {
         let beginning = format!("{}{folder}", self.prefix);
         let after = after.map(|name| format!("{}{name}", self.prefix));
-        let answer = again(|| {
+        let answer = with_retry(|| {
             let mut action = self.bucket.list_objects_v2(Some(&self.credentials));
             action.with_prefix(beginning.as_str());
             if let Some(after) = &after {
@@ -68,9 +68,9 @@ impl Bucket {
 /// A folder whose objects are named by keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyFolder {
-    /// Which zips there are.
+    /// Claims of zips.
     Claims,
-    /// Lists, releases, branches.
+    /// Documents: lists, releases, branches.
     Documents,
     /// Recorded sources: dialect and name.
     Sources,
@@ -81,7 +81,7 @@ pub enum KeyFolder {
 pub struct KeyPage {
     /// The keys.
     pub keys: Vec<ListedKey>,
-    /// After which object the next page begins; `None` where there is none.
+    /// The object after which the next page begins; `None` where there is no further page.
     pub next: Option<String>,
 }
 

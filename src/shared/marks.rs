@@ -1,10 +1,10 @@
 //! Marks of zips that may be deleted, so that a deletion, which knows no condition, never meets a claim.
 //!
-//! A zip that no claim names gets a mark, `gc/{digest}`: up to which generation the names of its bytes are never
-//! claimed again. Who is about to claim bytes looks for the mark first, and stores them under a later name where there
-//! is one. So a marked name gains no claim, but by those who looked before it was marked. They write their claim within
-//! [`MAX_CLAIM_AGE`], or look again; a zip is deleted when it is marked for longer than [`MIN_GRACE`] at least, and no
-//! claim names it that was read after that time.
+//! A zip that no claim names gets a mark, the object `gc/{digest}`. It has a generation: names of the bytes with this
+//! generation or an earlier one are never claimed again. A mirror that is about to claim bytes reads the mark first,
+//! and stores the bytes under a later name if there is one. So only a mirror that read before the mark was written can
+//! still claim a marked name: it writes its claim within [`MAX_CLAIM_AGE`], or reads the mark again. A zip is deleted
+//! when its mark is older than the grace, at least [`MIN_GRACE`], and no claim that was read after that time names it.
 //!
 //! The same holds for published zips, whose records are their claims, and whose marks are `gc/hosted/{digest}`.
 //!
@@ -27,17 +27,17 @@ use crate::{
     entry::Digest,
 };
 
-/// The longest time between the look for a mark and the claim.
+/// The longest time between the read of a mark and the claim.
 const MAX_CLAIM_AGE: Duration = Duration::from_secs(30 * 60);
 /// The shortest time between a mark and the deletion: twice as long, so that a request that was sent in time has also
 /// arrived or failed.
 pub const MIN_GRACE: Duration = Duration::from_secs(60 * 60);
 /// Largest mark, bytes.
 const MAX_BLOB_MARK_BYTES: usize = 4 << 10;
-/// How often a mark is compared and replaced.
+/// How often the write of a mark is tried while others change it.
 const MARK_ATTEMPTS: usize = 3;
 
-/// What a mark says.
+/// The content of a mark.
 #[derive(Debug, Serialize, Deserialize)]
 struct BlobMark {
     digest: Digest,
@@ -54,8 +54,8 @@ pub(super) struct StoredMark {
     object: SmallObject,
 }
 
-/// True when too much time has passed since the look for a mark: it must be looked for again.
-pub(super) fn is_look_too_old(clock: &Clock, looked_at: &ClockReading) -> bool {
+/// True when a mark was read so long ago that it must be read again before a claim.
+pub(super) fn is_mark_outdated(clock: &Clock, looked_at: &ClockReading) -> bool {
     clock.age(looked_at) > MAX_CLAIM_AGE
 }
 
@@ -115,8 +115,8 @@ mod tests {
         let clock = Clock::default();
         let looked_at = clock.reading();
         clock.advance(MAX_CLAIM_AGE - Duration::from_secs(60));
-        assert!(!is_look_too_old(&clock, &looked_at));
+        assert!(!is_mark_outdated(&clock, &looked_at));
         clock.advance(Duration::from_secs(61));
-        assert!(is_look_too_old(&clock, &looked_at));
+        assert!(is_mark_outdated(&clock, &looked_at));
     }
 }

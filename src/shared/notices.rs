@@ -1,5 +1,4 @@
-//! When a mirror reads the changes of others: at an interval, and at once where a node of the fleet says that it has
-//! written one.
+//! When a mirror reads the changes of others: at an interval, and at once after the notice of a node of the fleet.
 
 use std::time::Duration;
 
@@ -14,38 +13,38 @@ const MIN_READ_PAUSE: Duration = Duration::from_millis(100);
 /// Notices of changes in the bucket, from other nodes and for them.
 #[derive(Debug)]
 pub struct ChangeNotices {
-    /// What is known of other mirrors' changes is never older.
+    /// Longest time until a change of another mirror is read.
     max_age: Duration,
     /// Counts the notices of other nodes.
-    heard: watch::Sender<u64>,
+    received: watch::Sender<u64>,
     /// Notified when this mirror has written a change.
     written: Notify,
 }
 
-/// What one reader of a state has heard.
+/// The notices that one reader of a state waits for.
 #[derive(Debug)]
 pub struct ChangeListener {
-    heard: watch::Receiver<u64>,
+    received: watch::Receiver<u64>,
     interval: Duration,
 }
 
 impl ChangeNotices {
     /// Without notices of other nodes, changes are read so often that none is older than `max_age`.
     pub fn new(max_age: Duration) -> Self {
-        Self { max_age, heard: watch::Sender::new(0), written: Notify::new() }
+        Self { max_age, received: watch::Sender::new(0), written: Notify::new() }
     }
 
-    /// For a reader that reads after this part of `max_age` at the latest, in percent.
+    /// A listener for a reader that reads at least every `percent` of `max_age`.
     pub fn listen(&self, percent: u32) -> ChangeListener {
-        ChangeListener { heard: self.heard.subscribe(), interval: self.max_age * percent.min(100) / 100 }
+        ChangeListener { received: self.received.subscribe(), interval: self.max_age * percent.min(100) / 100 }
     }
 
-    /// Another node has written a change.
-    pub fn hear(&self) {
-        self.heard.send_modify(|heard| *heard = heard.wrapping_add(1));
+    /// Records the notice that another node has written a change.
+    pub fn note_received(&self) {
+        self.received.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// This mirror has written a change.
+    /// Records that this mirror has written a change.
     pub fn note_written(&self) {
         self.written.notify_one();
     }
@@ -60,13 +59,13 @@ impl ChangeListener {
     /// Waits until the state must be read again: because of its age, a notice, or `changed`, a change of this mirror.
     pub async fn due(&mut self, changed: impl Future<Output = ()>) {
         sleep(MIN_READ_PAUSE.min(self.interval)).await;
-        let heard = async {
+        let received = async {
             // The sender lives as long as the bucket, and the readers end before it.
-            let _ = self.heard.changed().await;
+            let _ = self.received.changed().await;
         };
         let either = async {
             tokio::select! {
-                () = heard => {}
+                () = received => {}
                 () = changed => {}
             }
         };
@@ -92,7 +91,7 @@ mod tests {
         };
         assert_eq!(waited(&mut listener, Instant::now()).await, Duration::from_secs(4));
         // However many notices arrive, also while the state is read, there is one more read.
-        (0..1000).for_each(|_| notices.hear());
+        (0..1000).for_each(|_| notices.note_received());
         assert_eq!(waited(&mut listener, Instant::now()).await, MIN_READ_PAUSE);
         assert_eq!(waited(&mut listener, Instant::now()).await, Duration::from_secs(4));
         let began = Instant::now();

@@ -1,4 +1,4 @@
-//! Work that takes long goes on after a short failure of the bucket.
+//! Repeats requests of long work, so that it goes on after a short failure of the bucket.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use super::BucketError;
 
 /// How often a request is tried while the bucket fails.
 const PATIENT_ATTEMPTS: u32 = 5;
-/// How long, all pauses together: longer than a bucket that has failed is left alone.
-const PATIENCE: Duration = Duration::from_secs(35);
+/// Longest sum of the pauses: longer than a pause of the bucket's breaker.
+const MAX_PATIENCE: Duration = Duration::from_secs(35);
 /// The first pause after a failure; each further one is twice as long.
 const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(250);
 
@@ -19,11 +19,11 @@ pub trait MaybeBucketError: From<BucketError> {
     ///
     /// # Errors
     /// Itself, where it is another one.
-    fn bucket(self) -> Result<BucketError, Self>;
+    fn into_bucket_error(self) -> Result<BucketError, Self>;
 }
 
 impl MaybeBucketError for BucketError {
-    fn bucket(self) -> Result<BucketError, Self> {
+    fn into_bucket_error(self) -> Result<BucketError, Self> {
         Ok(self)
     }
 }
@@ -31,8 +31,8 @@ impl MaybeBucketError for BucketError {
 /// Sends a request again while the bucket fails. Waits for 35 s at most between the attempts, however long each takes.
 ///
 /// # Errors
-/// The last one, when the request was tried often or long enough, or the bucket does not fail but refuses; or another
-/// one than the bucket's.
+/// The last one of the bucket, when the attempts or the time are used up, or when the bucket refuses the request; at
+/// once an error that is not the bucket's.
 pub async fn with_patience<T, E: MaybeBucketError, F>(mut request: impl FnMut() -> F) -> Result<T, E>
 where
     // No `AsyncFnMut`: the future of one does not move between threads.
@@ -43,7 +43,7 @@ where
     loop {
         let error = match request().await {
             Ok(value) => return Ok(value),
-            Err(error) => error.bucket()?,
+            Err(error) => error.into_bucket_error()?,
         };
         let pause = FIRST_RETRY_PAUSE * 2_u32.pow(failures);
         failures += 1;
@@ -53,7 +53,7 @@ where
             _ => return Err(error.into()),
         };
         waited += pause;
-        if failures == PATIENT_ATTEMPTS || waited > PATIENCE {
+        if failures == PATIENT_ATTEMPTS || waited > MAX_PATIENCE {
             return Err(error.into());
         }
         sleep(pause).await;
@@ -78,9 +78,10 @@ mod tests {
             let error = with_patience(request).await.expect_err("it fails");
             assert!(matches!(error, BucketError::Paused { .. }), "{error}");
             assert_eq!(count, attempts, "{retry_after}");
-            assert!(begun.elapsed() <= PATIENCE, "{retry_after}");
+            assert!(begun.elapsed() <= MAX_PATIENCE, "{retry_after}");
         }
     }
+
     #[tokio::test(start_paused = true)]
     async fn a_request_that_takes_long_and_fails_is_sent_again() {
         let mut outcomes = [Err(BucketError::Unreachable), Ok(7)].into_iter();

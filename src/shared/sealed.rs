@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::value::Secret;
 
-/// Least length of the secret, bytes.
+/// Shortest secret, bytes.
 pub const MIN_SEALING_SECRET_BYTES: usize = 32;
 /// Separates the domain of the derived key from any other use of the secret.
 const SEAL_DOMAIN: &[u8] = b"srm-mirror sealed state 1";

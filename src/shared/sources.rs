@@ -20,8 +20,9 @@ use crate::{
 
 /// The kind of the state with the sources that operators have set.
 const SOURCES_STATE: &str = "sources";
-/// How often the state is read, merged and written, and the longest time for all of it.
+/// How often the state is read, merged and written while others change it.
 const SOURCES_ATTEMPTS: usize = 5;
+/// Longest time for all attempts.
 const SOURCES_TIMEOUT: Duration = Duration::from_secs(15);
 /// Most sources that operators can set: every mirror reads all of them every few seconds, some 100 bytes each.
 const MAX_SET_SOURCES: usize = 10_000;
@@ -31,13 +32,14 @@ const MAX_SOURCE_BYTES: usize = 16 << 10;
 /// The recorded sources in a bucket.
 pub struct SharedSources {
     bucket: Arc<Bucket>,
-    /// What operators have set, as far as it is known here; `None` before it was read for the first time.
+    /// The sources that operators have set, as they were last read; `None` before the first read.
     set: Mutex<Option<Arc<SetSources>>>,
     damaged: DamagedObjects,
+    /// Notified when a source was recorded which the bucket may not have.
     waiting: Notify,
 }
 
-/// The last source that an operator has set for each name: the later time counts. Names are never taken away.
+/// The last source that an operator has set for each name: the later time counts. Names are never removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetSources {
     sources: BTreeMap<DialectName, BTreeMap<String, SetSource>>,
@@ -95,7 +97,7 @@ impl SetSources {
         self.sources.entry(dialect).or_default().insert(name, SetSource { upstream, at });
     }
 
-    /// Takes over what is later in `other`.
+    /// Takes the sources of `other` that were set later.
     fn merge(&mut self, other: &Self) {
         for source in other.all() {
             let known = self.get(&source.name, source.dialect);
@@ -131,7 +133,7 @@ impl SharedSources {
         Self { bucket, set: Mutex::default(), damaged: DamagedObjects::default(), waiting: Notify::new() }
     }
 
-    /// Says that a source was recorded which the bucket may not have.
+    /// Notifies the uploader that a source was recorded which the bucket may not have.
     pub fn notify(&self) {
         self.waiting.notify_one();
     }
@@ -171,18 +173,18 @@ impl SharedSources {
         let object = object_name(name, dialect);
         let Some(found) = self.bucket.get(&object, MAX_SOURCE_BYTES).await? else { return Ok(None) };
         let source = parse(&found.bytes).filter(|source| source.name == name && source.dialect == dialect);
-        if source.is_none() && self.damaged.is_new(&object) {
+        if source.is_none() && self.damaged.insert(&object) {
             tracing::error!(%object, "the recorded source in the bucket is damaged; set it with srm-mirror route set");
         }
         source.map(Some).ok_or(BucketError::Damaged)
     }
 
-    /// What operators have set for a name, as far as it is known here. No request.
+    /// The source that operators have set for a name, as it was last read. No request.
     pub fn set_source(&self, name: &str, dialect: DialectName) -> Option<RecordedSource> {
         self.set.lock().as_ref()?.get(name, dialect)
     }
 
-    /// For how many more names sources can be set, as far as it is known here. No request.
+    /// For how many more names sources can be set, by the state that was last read. No request.
     pub fn set_room(&self) -> usize {
         MAX_SET_SOURCES.saturating_sub(self.set.lock().as_ref().map_or(0, |set| set.len()))
     }
@@ -218,6 +220,7 @@ impl SharedSources {
         }
     }
 
+    /// Reads the state, merges it with what is known here, sets `sources`, and writes it if that changes it.
     async fn exchange(&self, sources: &[RecordedSource], mode: SetMode) -> Result<Arc<SetSources>, SetSourceError> {
         let mut failure = BucketError::Status(http::StatusCode::CONFLICT.as_u16());
         for _ in 0..SOURCES_ATTEMPTS {
@@ -230,10 +233,10 @@ impl SharedSources {
             }
             next.set(sources, mode)?;
             if read.value.as_ref() == Some(&next) || read.value.is_none() && next.len() == 0 {
-                return Ok(self.keep(next));
+                return Ok(self.merge_known(next));
             }
             match self.bucket.write_state(SOURCES_STATE, &next, read).await {
-                Ok(StateWrite::Written) => return Ok(self.keep(next)),
+                Ok(StateWrite::Written) => return Ok(self.merge_known(next)),
                 Ok(StateWrite::Changed) => {}
                 // It may be written: what is read next says so.
                 Err(error @ BucketError::Unreachable) => failure = error,
@@ -245,14 +248,15 @@ impl SharedSources {
 
     fn note_damaged_set(&self, error: BucketError) {
         let object = ObjectName::state(SOURCES_STATE);
-        if error == BucketError::Damaged && self.damaged.is_new(&object) {
-            tracing::error!(%object, "what operators have set as sources is damaged in the bucket; restore or delete it");
+        if error == BucketError::Damaged && self.damaged.insert(&object) {
+            tracing::error!(%object, "the sources that operators have set are damaged in the bucket; restore or delete the object");
         }
     }
 
-    fn keep(&self, mut next: SetSources) -> Arc<SetSources> {
+    /// Replaces what is known here by `next`, merged with it.
+    fn merge_known(&self, mut next: SetSources) -> Arc<SetSources> {
         let mut set = self.set.lock();
-        // A concurrent exchange may have kept a later one.
+        // A concurrent exchange may have set a later one.
         if let Some(known) = &*set {
             next.merge(known);
         }

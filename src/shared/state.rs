@@ -14,7 +14,7 @@ use super::{
 /// Largest object, bytes.
 const MAX_STATE_BYTES: usize = 16 << 20;
 
-/// What the bucket had, for the write that follows.
+/// The state as it was read, for the write that follows.
 #[derive(Debug)]
 pub struct SharedState<T> {
     /// The state; `None` before a mirror has written one.

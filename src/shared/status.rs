@@ -1,4 +1,4 @@
-//! What was asked of the bucket, and how it went: for metrics and `status`.
+//! The requests to the bucket and their results, for metrics and `status`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,19 +13,39 @@ pub(super) struct BucketCounters {
     succeeded: [AtomicU64; BucketOperation::ALL.len()],
     failed: [AtomicU64; BucketOperation::ALL.len()],
     last_success: Mutex<Option<Timestamp>>,
-    last_failure: Mutex<Option<(Timestamp, BucketError)>>,
+    last_failure: Mutex<Option<BucketFailure>>,
+}
+
+/// The requests of one operation since the start.
+#[derive(Clone, Copy, Debug)]
+pub struct OperationCounts {
+    /// The operation.
+    pub operation: BucketOperation,
+    /// Requests that succeeded.
+    pub succeeded: u64,
+    /// Requests that failed.
+    pub failed: u64,
+}
+
+/// A request that failed.
+#[derive(Clone, Copy, Debug)]
+pub struct BucketFailure {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub error: BucketError,
 }
 
 /// The state of the bucket.
 #[derive(Clone, Debug)]
 pub struct BucketStatus {
-    /// Requests that succeeded and failed, by what they do.
-    pub requests: Vec<(BucketOperation, u64, u64)>,
+    /// The requests, by what they do.
+    pub requests: Vec<OperationCounts>,
     /// The last success.
     pub last_success: Option<Timestamp>,
-    /// The last failure, and why.
-    pub last_failure: Option<(Timestamp, BucketError)>,
-    /// Seconds that it is left alone yet, because it failed; `None` while requests pass.
+    /// The last failure.
+    pub last_failure: Option<BucketFailure>,
+    /// The rest of the pause after failures, in seconds; `None` while requests pass.
     pub paused_seconds: Option<u64>,
     /// Whether it decides which content a version has; `None` while that is not known.
     pub arbitration: Option<Arbitration>,
@@ -53,7 +73,7 @@ impl BucketCounters {
         let counters = if error.is_some() { &self.failed } else { &self.succeeded };
         counters[operation as usize].fetch_add(1, Ordering::Relaxed);
         match error {
-            Some(error) => *self.last_failure.lock() = Some((Timestamp::now(), *error)),
+            Some(error) => *self.last_failure.lock() = Some(BucketFailure { at: Timestamp::now(), error: *error }),
             None => *self.last_success.lock() = Some(Timestamp::now()),
         }
     }
@@ -64,7 +84,11 @@ impl BucketCounters {
         BucketStatus {
             requests: BucketOperation::ALL
                 .iter()
-                .map(|&operation| (operation, load(&self.succeeded, operation), load(&self.failed, operation)))
+                .map(|&operation| OperationCounts {
+                    operation,
+                    succeeded: load(&self.succeeded, operation),
+                    failed: load(&self.failed, operation),
+                })
                 .collect(),
             last_success: *self.last_success.lock(),
             last_failure: *self.last_failure.lock(),

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Most unreadable objects that a report names of each kind.
-const MAX_NAMED: usize = 100;
+const MAX_NAMED_OBJECTS: usize = 100;
 
 /// The names of the zips that an object names, by its name and its bytes; `None` where it cannot be understood.
 pub type ZipsOfReference = fn(&str, &[u8]) -> Option<Vec<String>>;
@@ -27,12 +27,12 @@ pub(super) struct ZipSet {
     pub(super) folder: BlobFolder,
     /// The folder of the objects that name the zips.
     pub(super) references: &'static str,
-    /// Largest of these, bytes.
+    /// Largest of these objects, bytes.
     pub(super) max_reference_bytes: usize,
     pub(super) zips_of: ZipsOfReference,
-    /// How far it is: objects that were read.
+    /// The progress after this many of these objects.
     pub(super) read: fn(u64) -> GarbageProgress,
-    /// How far it is: zips.
+    /// The progress after this many zips.
     pub(super) looked_at: fn(u64) -> GarbageProgress,
 }
 
@@ -55,11 +55,11 @@ pub struct ZipGarbage {
     pub waiting: ObjectSum,
     /// Zips that are deleted.
     pub deleted: ObjectSum,
-    /// Objects among the zips that are none.
+    /// Objects in the folder that are no zips.
     pub unknown: u64,
 }
 
-/// What becomes of an object among the zips.
+/// What becomes of an object in the folder of the zips.
 enum BlobFate {
     Named,
     Young,
@@ -114,7 +114,7 @@ impl<'a> ZipCollection<'a> {
         Self { bucket, rules, set, named: HashSet::new(), report: ZipGarbage::default() }
     }
 
-    /// Reads all that names zips, then looks at the zips.
+    /// Reads all objects that name zips, then lists the zips.
     pub(super) async fn run(
         mut self,
         time: &mut ServiceTime,
@@ -228,7 +228,7 @@ impl<'a> ZipCollection<'a> {
         }
     }
 
-    /// True when what names zips was read after the grace of a mark.
+    /// True when the objects that name zips were read after the grace of a mark.
     fn is_over(&self, time: &ServiceTime, mark: &StoredMark) -> bool {
         mark.marked_at.is_some_and(|marked_at| time.age(marked_at) >= self.rules.grace)
     }
@@ -236,7 +236,7 @@ impl<'a> ZipCollection<'a> {
 
 /// Adds a name to those of a report, once.
 fn add_name(names: &mut Vec<String>, name: String) {
-    if names.len() < MAX_NAMED && !names.contains(&name) {
+    if names.len() < MAX_NAMED_OBJECTS && !names.contains(&name) {
         names.push(name);
     }
 }

@@ -73,8 +73,8 @@ async fn a_list_waits_for_a_bounded_time_and_its_connection_is_tried_again() {
     bucket.fault_times(1, Method::GET, "state", BucketFault::Status(503));
     assert_eq!(client.list("state/", None).await.expect_err("refused"), BucketError::Status(503));
     let requests = client.status().requests;
-    let figures = requests.iter().find(|(operation, ..)| operation.name() == "list").expect("figures");
-    assert_eq!((figures.1, figures.2), (1, 3));
+    let figures = requests.iter().find(|counts| counts.operation.name() == "list").expect("figures");
+    assert_eq!((figures.succeeded, figures.failed), (1, 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -38,8 +38,8 @@ pub async fn uploaded(mirror: &Mirror) {
 pub async fn all_uploaded(mirror: &Mirror, zips: u64) {
     let uploads = || {
         let requests = mirror.cache.bucket().expect("a bucket").bucket().status().requests;
-        let of_kind = requests.into_iter().find(|(operation, ..)| *operation == BucketOperation::Upload);
-        of_kind.map_or(0, |(_, succeeded, _)| succeeded)
+        let of_kind = requests.into_iter().find(|counts| counts.operation == BucketOperation::Upload);
+        of_kind.map_or(0, |counts| counts.succeeded)
     };
     eventually("everything is uploaded", || uploads() >= zips && mirror.cache.uploads().archives == 0).await;
 }

@@ -11,7 +11,7 @@ use crate::{
     observe::{self, AuditLog, CACHE_OUTCOMES, RecentEvent},
     peer::CertificateEnd,
     registry::{
-        BucketOperation, BucketState, CallTimes, FailedCall, FleetFigures, Registry, UpstreamReportLine,
+        BucketState, CallTimes, FailedCall, FleetFigures, OperationCounts, Registry, UpstreamReportLine,
         hosting::{FailedPublication, failed_publications},
     },
     service::{Service, failure_code},
@@ -61,14 +61,14 @@ pub(in crate::service) fn mirror_status(service: &Service) -> MirrorStatus {
 
 fn shared_bucket(state: BucketState) -> SharedBucketState {
     let BucketState { status, queued, queue_limit } = state;
-    let sum = |count: fn(&(BucketOperation, u64, u64)) -> u64| status.requests.iter().map(count).sum();
+    let sum = |count: fn(&OperationCounts) -> u64| status.requests.iter().map(count).sum();
     SharedBucketState {
         answered_at: status.last_success,
-        failed_at: status.last_failure.map(|(at, _)| at),
-        failure: status.last_failure.map(|(_, error)| error.to_string()),
+        failed_at: status.last_failure.map(|failure| failure.at),
+        failure: status.last_failure.map(|failure| failure.error.to_string()),
         paused_seconds: status.paused_seconds,
-        answered: sum(|(_, answered, _)| *answered),
-        failed: sum(|(.., failed)| *failed),
+        answered: sum(|counts| counts.succeeded),
+        failed: sum(|counts| counts.failed),
         queued: queued.archives,
         queue: SpaceUse { bytes: queued.bytes, limit: queue_limit },
     }

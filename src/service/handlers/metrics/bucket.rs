@@ -21,9 +21,9 @@ pub(super) fn encode_fleet(figures: &FleetFigures, encoder: &mut DescriptorEncod
 pub(super) fn encode(state: &BucketState, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
     let help = "Requests to the shared bucket by what they do and whether they succeeded";
     let mut family = encoder.encode_descriptor("bucket_requests", help, None, MetricType::Counter)?;
-    for (operation, succeeded, failed) in &state.status.requests {
-        for (outcome, count) in [("succeeded", *succeeded), ("failed", *failed)] {
-            let labels = [("operation", operation.name()), ("outcome", outcome)];
+    for counts in &state.status.requests {
+        for (outcome, count) in [("succeeded", counts.succeeded), ("failed", counts.failed)] {
+            let labels = [("operation", counts.operation.name()), ("outcome", outcome)];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
     }
