@@ -122,6 +122,7 @@ pub fn check_form(manifest: &PublishManifest, name: &str, version: &str) -> Vec<
 pub fn is_published_version(version: &str) -> bool {
     let is_part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let is_moving = version.split('.').next() == Some("dev") && version.split('.').all(is_part);
+    // Versions that differ in build metadata alone have no order.
     let is_semantic = || semver::Version::parse(version).is_ok_and(|version| version.build.is_empty());
     version.len() <= MAX_PUBLISHED_VERSION_BYTES && (is_moving || is_semantic())
 }

@@ -22,7 +22,7 @@ use super::{
     HostedPackage, HostedStore, VersionState,
     failed::{MAX_FAILED_FILE_BYTES, StoredFailures},
     held_zips::ZipHold,
-    primary::zips_of,
+    primary::{RecordedZip, zips_of},
     record::RecordHead,
     zip_download::download_zip,
 };
@@ -31,11 +31,11 @@ use crate::{
     tar_file::{self, TAR_END},
 };
 
-/// The first entry.
+/// Name of the first entry.
 const BACKUP_MANIFEST: &str = "srm-mirror-hosted.json";
-/// The last entry.
+/// Name of the last entry.
 const BACKUP_END: &str = "srm-mirror-hosted-end.json";
-/// The entry of the publications that failed.
+/// Name of the entry with the publications that failed.
 const BACKUP_FAILED: &str = "failed.json";
 /// The version of the format.
 const BACKUP_FORMAT: u32 = 1;
@@ -46,16 +46,16 @@ const MAX_RECORD_BATCH_BYTES: u64 = 64 << 20;
 /// Largest first or last entry, bytes.
 const MAX_BACKUP_HEAD_BYTES: u64 = 64 << 10;
 /// Bytes of a zip that are read at once.
-const COPY_BYTES: usize = 256 << 10;
+const BACKUP_COPY_BYTES: usize = 256 << 10;
 
-/// What stands in the first entry.
+/// The content of the first entry.
 #[derive(Debug, Serialize, Deserialize)]
 struct BackupManifest {
     format: u32,
     created_at: Timestamp,
 }
 
-/// What stands in the last entry.
+/// The content of the last entry.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 enum BackupEnd {
@@ -94,17 +94,17 @@ pub(crate) enum BackupError {
     Unreadable(String),
 }
 
-/// Why a backup ends.
+/// Why a backup is not complete.
 enum BackupFault {
     /// It cannot be written.
-    Out(io::Error),
+    Write(io::Error),
     /// A part of the store cannot be read.
     Damaged(String),
 }
 
 impl From<io::Error> for BackupFault {
     fn from(error: io::Error) -> Self {
-        Self::Out(error)
+        Self::Write(error)
     }
 }
 
@@ -124,7 +124,7 @@ impl Backup {
         Ok(Self { store: store.clone(), packages, failed: store.failed.stored(), known, _hold: hold })
     }
 
-    /// Bytes of the zips that will be written, about.
+    /// Estimated bytes of the zips that will be written.
     pub(crate) fn zip_bytes(&self) -> u64 {
         let mut seen = HashSet::new();
         let zips = self.packages.iter().flat_map(|package| package.versions()).flat_map(|version| version.zips());
@@ -141,7 +141,7 @@ impl Backup {
         append_json(&mut out, BACKUP_MANIFEST, &BackupManifest { format: BACKUP_FORMAT, created_at })?;
         let end = match self.write_content(&mut out) {
             Ok(end) => end,
-            Err(BackupFault::Out(error)) => return Err(error),
+            Err(BackupFault::Write(error)) => return Err(error),
             Err(BackupFault::Damaged(message)) => BackupEnd::Failed { message },
         };
         append_json(&mut out, BACKUP_END, &end)?;
@@ -150,7 +150,7 @@ impl Backup {
     }
 
     fn write_content(&self, out: &mut impl Write) -> Result<BackupEnd, BackupFault> {
-        let mut zips: BTreeMap<Digest, (u64, String)> = BTreeMap::new();
+        let mut zips: BTreeMap<Digest, RecordedZip> = BTreeMap::new();
         let mut batch = Vec::new();
         let mut number = 0;
         let mut versions = 0;
@@ -172,19 +172,19 @@ impl Backup {
             tar_file::append(&mut *out, &records_name(number), &batch)?;
         }
         append_json(&mut *out, BACKUP_FAILED, &self.failed)?;
-        for (digest, (len, object)) in zips.iter().filter(|(digest, _)| !self.known.contains(*digest)) {
-            self.write_zip(out, digest, *len, object)?;
+        for zip in zips.values().filter(|zip| !self.known.contains(&zip.digest)) {
+            self.write_zip(out, zip)?;
         }
         Ok(BackupEnd::Complete { versions, records: Digest(sha.finalize().into()) })
     }
 
-    /// Appends a record as one line.
+    /// Appends a record to `batch` as one line, and adds its zips to `zips`.
     fn add_record(
         &self,
         package: &HostedPackage,
         version: &str,
         batch: &mut Vec<u8>,
-        zips: &mut BTreeMap<Digest, (u64, String)>,
+        zips: &mut BTreeMap<Digest, RecordedZip>,
     ) -> Result<(), BackupFault> {
         let path = self.store.layout.record(&package.name.to_ascii_lowercase(), version);
         let unreadable = || BackupFault::Damaged(format!("the record of {} {version} cannot be read", package.name));
@@ -192,16 +192,18 @@ impl Backup {
         let head: RecordHead = serde_json::from_slice(&text).map_err(|_| unreadable())?;
         // Written again: the file may have been formatted by hand.
         let mut value: serde_json::Value = serde_json::from_slice(&text).map_err(|_| unreadable())?;
-        // Of the copy, not of the record.
+        // The tag belongs to this copy of the record.
         value.as_object_mut().map(|fields| fields.remove("tag"));
         serde_json::to_writer(&mut *batch, &value).map_err(|_| unreadable())?;
         batch.push(b'\n');
-        zips.extend(zips_of(&head).into_iter().map(|(digest, len, object)| (digest, (len, object))));
+        zips.extend(zips_of(&head).into_iter().map(|zip| (zip.digest, zip)));
         Ok(())
     }
 
-    /// Appends a zip; `object` is where the primary store has it, if this directory is a copy.
-    fn write_zip(&self, out: &mut impl Write, digest: &Digest, len: u64, object: &str) -> Result<(), BackupFault> {
+    /// Appends a zip, which is downloaded first if this directory is a copy and lacks it.
+    fn write_zip(&self, out: &mut impl Write, zip: &RecordedZip) -> Result<(), BackupFault> {
+        let RecordedZip { digest, len, object } = zip;
+        let len = *len;
         let damaged = || {
             let text = format!("the zip {digest} is missing or damaged; srm-mirror host verify names its versions");
             BackupFault::Damaged(text)
@@ -216,7 +218,7 @@ impl Backup {
         }
         out.write_all(tar_file::header(&zip_name(digest), len)?.as_bytes())?;
         let mut sha = sha2::Sha256::new();
-        let mut buf = vec![0; COPY_BYTES];
+        let mut buf = vec![0; BACKUP_COPY_BYTES];
         let mut left = len;
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
@@ -298,7 +300,7 @@ pub(crate) enum BackupProblem {
     /// An entry that does not belong there.
     #[error("it has an entry that does not belong there: {0}")]
     Unexpected(String),
-    /// The mirror has given up.
+    /// The mirror could not complete it.
     #[error("it was not completed: {0}")]
     Failed(String),
 }
@@ -332,7 +334,7 @@ impl BackupFile {
         let wrong = |problem| BackupFileError { path: path.to_owned(), problem };
         let file = File::open(path).map_err(|error| wrong(BackupProblem::Io(error)))?;
         let mut summary = BackupSummary::default();
-        let position = walk(&file, |part| {
+        let position = read_parts(&file, |part| {
             if let BackupPart::Zip(digest, entry) = part {
                 summary.zips.push(digest);
                 summary.bytes = summary.bytes.saturating_add(entry.size());
@@ -361,12 +363,12 @@ impl BackupFile {
         &self,
         each: impl FnMut(BackupPart<'_, '_, '_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        walk(&self.file, each).map(drop)
+        read_parts(&self.file, each).map(drop)
     }
 }
 
-/// Reads an archive, and checks that each entry is the plain file that may stand there.
-fn walk<E: From<BackupProblem>>(
+/// Reads an archive, and checks that each entry is the plain file that may stand there. Calls `each` for every part.
+fn read_parts<E: From<BackupProblem>>(
     file: &File,
     mut each: impl FnMut(BackupPart<'_, '_, '_>) -> Result<(), E>,
 ) -> Result<BackupPosition, E> {

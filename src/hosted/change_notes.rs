@@ -1,5 +1,5 @@
-//! Which packages have changed lately: one object that all mirrors of a primary store read every few seconds, so that each
-//! knows what to read again.
+//! The packages that have changed lately: one object that all mirrors of a primary store read every few seconds, to know
+//! which packages to read again.
 //!
 //! A change is noted after it was made, and also where it is not known whether it was. A mirror that dies in between loses
 //! nothing: its change is noted when it is repeated, and found by the next list of all records. Concurrent notes of one
@@ -17,7 +17,7 @@ const CHANGES_NAME: &str = "hosted/changes.json";
 /// Most packages in it: a mirror that has missed more lists all records.
 const MAX_NOTED_PACKAGES: usize = 4000;
 
-/// What has changed, and when, in an order of its own.
+/// The packages that have changed, each with the generation of its last change.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct NotedChanges {
     /// Grows with every note.
@@ -36,7 +36,8 @@ pub(super) struct ChangeNotes {
     writing: Mutex<()>,
 }
 
-/// A change whose write has begun. Dropping it leaves its note to a later call: the write may be done without an answer.
+/// A change whose write has begun. Dropping it leaves its note to a later call: the write may have succeeded without an
+/// answer.
 #[derive(Debug)]
 pub(super) struct BegunChange<'n> {
     notes: &'n ChangeNotes,
@@ -119,7 +120,7 @@ fn write(objects: &dyn PrimaryStore, names: &BTreeSet<String>) -> Result<Primary
     update(objects, CHANGES_NAME, &mut |old| {
         let mut noted = parse(old);
         noted.add(names);
-        // None of the keys is no text: writing them cannot fail.
+        // The keys of all maps are strings, so serialising cannot fail.
         Some(serde_json::to_vec(&noted).unwrap_or_default())
     })
 }

@@ -3,7 +3,8 @@
 use std::{collections::HashSet, fs, io, ops::ControlFlow};
 
 use super::{
-    HostedStore, HostedVersion, VersionState, ZipDownloadError, download_zip, is_copy, primary::zips_of,
+    HostedStore, HostedVersion, VersionState, ZipDownloadError, download_zip, is_copy,
+    primary::{RecordedZip, zips_of},
     record::RecordHead,
 };
 use crate::{
@@ -11,19 +12,19 @@ use crate::{
     entry::Digest,
 };
 
-/// Verifies a store and passes each step to `each`, until that breaks. A damaged zip is compared again before it is next
+/// Verifies a store and passes each step to `each`, until that breaks. A damaged zip is hashed again before it is next
 /// opened for a client. Blocks.
 pub(crate) fn check(store: &HostedStore, each: impl FnMut(HostedCheck) -> ControlFlow<()>) {
     let seen = HashSet::new();
     let mut checker = StoreChecker { store, each, seen, versions: 0, zips: 0, bytes: 0, damaged: 0, unchecked: 0 };
-    // It breaks where nothing reads the steps any more.
+    // A break means that the steps are not read any more.
     let _ = checker.run();
 }
 
 struct StoreChecker<'s, F> {
     store: &'s HostedStore,
     each: F,
-    /// The zips that were looked at, where the directory is a copy.
+    /// The zips that were checked, where the directory is a copy.
     seen: HashSet<Digest>,
     versions: u64,
     zips: u64,
@@ -52,7 +53,7 @@ impl<F: FnMut(HostedCheck) -> ControlFlow<()>> StoreChecker<'_, F> {
         if is_copy(self.store) {
             for package in &packages {
                 for version in package.versions() {
-                    self.check_elsewhere(&package.name, &version.version)?;
+                    self.check_missing_zips(&package.name, &version.version)?;
                 }
             }
         }
@@ -83,11 +84,11 @@ impl<F: FnMut(HostedCheck) -> ControlFlow<()>> StoreChecker<'_, F> {
         ControlFlow::Continue(())
     }
 
-    /// Downloads the zips of a version that were not here: each is compared with its digest then.
-    fn check_elsewhere(&mut self, name: &str, version: &str) -> ControlFlow<()> {
+    /// Downloads the zips of a version that are not here; the download compares each with its digest.
+    fn check_missing_zips(&mut self, name: &str, version: &str) -> ControlFlow<()> {
         // A record that cannot be read was found before.
         let Ok(record) = self.store.record(name, version) else { return ControlFlow::Continue(()) };
-        for (digest, len, object) in zips_of(&RecordHead::from(&record)) {
+        for RecordedZip { digest, len, object } in zips_of(&RecordHead::from(&record)) {
             if !self.seen.insert(digest) {
                 continue;
             }
@@ -98,7 +99,7 @@ impl<F: FnMut(HostedCheck) -> ControlFlow<()>> StoreChecker<'_, F> {
                     (self.each)(HostedCheck::Zip { bytes: len })?;
                 }
                 Err(ZipDownloadError::Damaged) => {
-                    let names = names_of(self.store, &digest);
+                    let names = versions_with_zip(self.store, &digest);
                     self.damaged(DamageKind::ZipMissing, names, Some(digest))?;
                 }
                 // Deleted since.
@@ -131,7 +132,8 @@ impl<F: FnMut(HostedCheck) -> ControlFlow<()>> StoreChecker<'_, F> {
     fn check_zip(&mut self, digest: &Digest) -> ControlFlow<()> {
         let store = self.store;
         let (expected, is_stray) = {
-            // A publication names its zip before its record, and a deletion removes it after that, under this lock.
+            // Under this lock, a publication names its zip before it writes the record, and a deletion removes the zip
+            // after the record.
             let _changing = store.changing.lock();
             let expected = store.index.read().blob_len(digest);
             let is_in_use = expected.is_some() || store.held.holds(digest);
@@ -158,12 +160,12 @@ impl<F: FnMut(HostedCheck) -> ControlFlow<()>> StoreChecker<'_, F> {
             return ControlFlow::Continue(());
         }
         store.index.write().set_checked(digest, false);
-        let names = names_of(store, digest);
+        let names = versions_with_zip(store, digest);
         self.damaged(DamageKind::ZipDamaged, names, Some(*digest))
     }
 }
 
-/// What is wrong with a version, its zips not read.
+/// What is wrong with a version. Does not read its zips.
 fn version_damage(store: &HostedStore, name: &str, known: &HostedVersion) -> Vec<(DamageKind, Option<Digest>)> {
     let record = match store.record(name, &known.version) {
         Ok(record) => RecordHead::from(&record),
@@ -179,14 +181,14 @@ fn version_damage(store: &HostedStore, name: &str, known: &HostedVersion) -> Vec
     let missing = recorded.zips().filter(|digest| !exists(digest));
     found.extend(missing.map(|digest| (DamageKind::ZipMissing, Some(*digest))));
     if found.is_empty() && known.state == VersionState::Unreadable {
-        // Its length differed at the start, or it was repaired since.
+        // Its length was wrong at the start, or it was repaired since.
         found.push((DamageKind::ZipDamaged, Some(recorded.digest)));
     }
     found
 }
 
-/// The versions that keep a zip. Looks through all of them: for what is damaged only.
-fn names_of(store: &HostedStore, digest: &Digest) -> Vec<String> {
+/// The versions that keep a zip. Reads the whole index: only for damaged zips.
+fn versions_with_zip(store: &HostedStore, digest: &Digest) -> Vec<String> {
     let mut names = Vec::new();
     for package in store.packages() {
         let versions = package.versions().filter(|version| version.zips().any(|zip| zip == digest));

@@ -1,5 +1,5 @@
-//! The zips that a mirror has in its directory of those in the primary store: they count against its limits, and those that
-//! were used longest ago make room for others.
+//! The zips of the primary store that a mirror has copies of in its directory: they count against its limits, and the least
+//! recently used ones make room for others.
 
 use std::{
     collections::HashMap,
@@ -22,7 +22,7 @@ pub(super) struct ZipCopies {
     removals: RemovalListener,
 }
 
-/// What is told of every zip that was removed.
+/// Called with the digest of every zip that was removed.
 #[derive(Default)]
 struct RemovalListener(OnceLock<Listener>);
 
@@ -84,8 +84,8 @@ impl ZipCopies {
         }
     }
 
-    /// Notes a use.
-    pub(super) fn used(&self, digest: &Digest) {
+    /// Records a use.
+    pub(super) fn note_use(&self, digest: &Digest) {
         let mut state = self.state.lock();
         state.uses += 1;
         let uses = state.uses;
@@ -94,7 +94,7 @@ impl ZipCopies {
         }
     }
 
-    /// Notes that the primary store has a zip.
+    /// Records that the primary store has a zip.
     pub(super) fn set_removable(&self, digest: &Digest) {
         if let Some(copy) = self.state.lock().zips.get_mut(digest) {
             copy.is_removable = true;
@@ -121,8 +121,8 @@ impl ZipCopies {
         Ok(())
     }
 
-    /// Tells `listener` of every zip that is removed: its bytes are free when the last file of it is closed. The first one
-    /// counts.
+    /// Calls `listener` with the digest of every zip that is removed: its bytes are free when the last handle on its
+    /// file is closed. Only the first call sets a listener.
     pub(super) fn on_removal(&self, listener: impl Fn(&Digest) + Send + Sync + 'static) {
         let _ = self.removals.0.set(Box::new(listener));
     }

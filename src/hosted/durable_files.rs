@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-/// Does the operations.
+/// The file operations of a store.
 #[derive(Debug, Default)]
 pub(super) struct DurableFiles {
     #[cfg(test)]
@@ -14,7 +14,7 @@ pub(super) struct DurableFiles {
 }
 
 impl DurableFiles {
-    /// Fails from the operation on that a test has chosen.
+    /// Counts an operation; fails from that one on which a test has chosen.
     #[inline]
     fn step(&self) -> io::Result<()> {
         #[cfg(test)]

@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::layout::HostedLayout;
 use crate::atomic_file::{read_json, write_json};
 
-/// Most entries, and most of one package: the oldest are forgotten.
-const MAX_FAILED: usize = 500;
+/// Most entries; beyond that, the oldest are removed.
+const MAX_FAILED_PUBLICATIONS: usize = 500;
+/// Most entries of one package.
 pub(super) const MAX_FAILED_OF_PACKAGE: usize = 20;
 /// How long an entry is kept.
 const MAX_FAILED_AGE: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -42,7 +43,7 @@ pub(crate) struct FailedPublication {
     pub(crate) reason: String,
 }
 
-/// The form of the file.
+/// The content of the file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct StoredFailures {
     failed: Vec<FailedPublication>,
@@ -52,9 +53,9 @@ pub(super) struct StoredFailures {
 #[derive(Debug)]
 pub(crate) struct FailedPublications {
     path: PathBuf,
-    /// Held for the memory's time only: connection threads read it.
+    /// Never held during I/O: connection threads read it.
     list: Mutex<Vec<FailedPublication>>,
-    /// Held while the list is changed and written: the file has the changes in their order.
+    /// Held while the list is changed and written, so that the file gets the changes in their order.
     writing: Mutex<()>,
 }
 
@@ -95,7 +96,7 @@ impl FailedPublications {
         let oldest = if of_package >= MAX_FAILED_OF_PACKAGE {
             list.iter().position(|entry| entry.package.eq_ignore_ascii_case(&failed.package))
         } else {
-            (list.len() >= MAX_FAILED).then_some(0)
+            (list.len() >= MAX_FAILED_PUBLICATIONS).then_some(0)
         };
         oldest.map(|oldest| list.remove(oldest));
         list.push(failed);
@@ -153,7 +154,7 @@ impl StoredFailures {
 
     /// Without what is beyond the limits of the list: the content may come from outside.
     pub(super) fn bounded(mut self) -> Self {
-        self.failed.drain(..self.failed.len().saturating_sub(MAX_FAILED));
+        self.failed.drain(..self.failed.len().saturating_sub(MAX_FAILED_PUBLICATIONS));
         self.failed.iter_mut().for_each(FailedPublication::shorten);
         self
     }
@@ -206,14 +207,17 @@ mod tests {
         assert_eq!(of_package[0].reason.len(), MAX_REASON_CHARS);
         list.forget("acme-x", "1.0.29");
         assert_eq!(list.of_package("acme-x", now).len(), MAX_FAILED_OF_PACKAGE - 1);
-        let others = (0..MAX_FAILED).map(|package| failed(&format!("p{package}"), 31)).collect();
+        let others = (0..MAX_FAILED_PUBLICATIONS).map(|package| failed(&format!("p{package}"), 31)).collect();
         StoredFailures { failed: others }.write(&layout.failed()).expect("written");
         let list = FailedPublications::open(&layout).expect("opens");
         for package in 0..3 {
             list.add(failed(&format!("q{package}"), 31)).expect("written");
         }
         let all = list.all(now);
-        assert_eq!((all.len(), &*all[0].package, &*all[MAX_FAILED - 1].package), (MAX_FAILED, "q2", "p3"));
+        assert_eq!(
+            (all.len(), &*all[0].package, &*all[MAX_FAILED_PUBLICATIONS - 1].package),
+            (MAX_FAILED_PUBLICATIONS, "q2", "p3")
+        );
         assert_eq!(list.all(now + MAX_FAILED_AGE), []);
     }
 }

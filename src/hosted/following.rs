@@ -1,10 +1,11 @@
-//! Keeps the directory a copy of what the primary store has: every few seconds what was noted as changed, at the start and
-//! every ten minutes all of it, and a package that is asked for and not known here at once.
+//! Keeps the directory a copy of the primary store: reads every few seconds what was noted as changed, at the start and
+//! every ten minutes all of it, and at once a package that is requested and not known here.
 //!
-//! Records that were published here before there was a primary store are uploaded ([`super::local_uploads`]). Where it has
-//! another one, that counts: what was here is set aside in `conflicts/`, with an error in the log.
+//! Records that were published here before there was a primary store are uploaded ([`super::local_uploads`]). Where the
+//! primary store has another record of the version, that counts: what was here is moved to `conflicts/`, with an error
+//! in the log.
 //!
-//! What cannot be read is tried again each time, and keeps nothing else from being read.
+//! What cannot be read is tried again each time, and does not stop the reading of the rest.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -23,7 +24,7 @@ use parking_lot::Mutex;
 use super::{
     HostedStore, HostedVersion, UploadedZip, VersionState, change_notes,
     local_uploads::{LocalUploads, LocalVersion},
-    primary::{ListedRecord, Primary, PrimaryUnavailable, RECORDS_FOLDER, named, record_name},
+    primary::{ListedRecord, Primary, PrimaryUnavailable, RECORDS_FOLDER, parse_record_name, record_name},
     record::{RecordHead, ReleaseRecord},
 };
 
@@ -43,18 +44,18 @@ pub(crate) struct HostedFollower {
 /// What was seen last.
 #[derive(Clone, Debug, Default)]
 struct FollowedState {
-    /// Of the noted changes; `None` before the first list.
+    /// The generation of the noted changes; `None` before the first list.
     generation: Option<u64>,
     listed_at: Option<Instant>,
-    /// What could not be read, `package/version`, or `package/` for a list.
+    /// The records that could not be read, `package/version`; `package/` where they could not be listed.
     unread: FailedNames,
 }
 
-/// What has failed last: how often in a row.
+/// Names whose read failed, each with the number of failures in a row.
 #[derive(Clone, Debug, Default)]
 struct FailedNames(BTreeMap<String, u32>);
 
-/// What could not be read; the rest was.
+/// Records that could not be read; the others were.
 struct UnreadRecords {
     /// As [`FollowedState`] has them.
     names: Vec<String>,
@@ -95,12 +96,12 @@ impl FailedNames {
 }
 
 impl HostedFollower {
-    /// Of this store; without a primary store, nothing is done.
+    /// Follows the primary store of `store`; without one, all methods do nothing.
     pub(crate) fn new(store: Arc<HostedStore>) -> Self {
         Self { store, seen: Mutex::default(), uploads: LocalUploads::default() }
     }
 
-    /// Takes over all that is in the primary store; what is here alone is left to [`Self::upload`]. Blocks.
+    /// Copies all records of the primary store here; versions that are here alone are left to [`Self::upload`]. Blocks.
     ///
     /// # Errors
     /// When the primary store cannot be used.
@@ -112,11 +113,11 @@ impl HostedFollower {
         Ok(())
     }
 
-    /// Takes over what has changed since the last call, or all of it where that is due. What cannot be read is tried
-    /// again by the next call. Blocks.
+    /// Copies the records here that have changed since the last call, or all of them if that is due. What cannot be read is
+    /// tried again by the next call. Blocks.
     ///
     /// # Errors
-    /// When the primary store cannot be used; the next call does it.
+    /// When the primary store cannot be used; the next call tries again.
     pub(crate) fn step(&self) -> Result<(), PrimaryUnavailable> {
         let Some(primary) = &self.store.primary else { return Ok(()) };
         primary.notes.write(&*primary.objects)?;
@@ -128,7 +129,7 @@ impl HostedFollower {
             Some(packages) => {
                 let packages: BTreeSet<&str> =
                     packages.into_iter().chain(unread.iter().map(|(name, _)| name)).collect();
-                let failed = packages.iter().filter_map(|package| read_again(&self.store, primary, package).err());
+                let failed = packages.iter().filter_map(|package| refresh_records(&self.store, primary, package).err());
                 self.set_unread(primary, failed.flat_map(|failed| failed.names).collect());
             }
             None => self.list(primary)?,
@@ -142,24 +143,24 @@ impl HostedFollower {
         !self.uploads.due().is_empty()
     }
 
-    /// Uploads what is here alone and was not tried lately. Blocks, perhaps for long: to be called beside
-    /// [`Self::step`], once at a time.
+    /// Uploads the versions that are here alone, if their next attempt is due. Blocks, perhaps for long: to be called on a
+    /// thread of its own beside [`Self::step`], one call at a time.
     pub(crate) fn upload(&self) {
         if let Some(primary) = &self.store.primary {
             self.uploads.upload_due(&self.store, primary);
         }
     }
 
-    /// Takes over every record, and notes the versions that are here alone.
+    /// Copies every record here, and records which versions are here alone.
     fn list(&self, primary: &Primary) -> Result<(), PrimaryUnavailable> {
-        let listed = take_over_all(&self.store, primary)?;
+        let listed = copy_all_records(&self.store, primary)?;
         self.set_unread(primary, listed.unread);
         self.seen.lock().listed_at = Some(Instant::now());
-        self.uploads.set(versions_but(&self.store, &listed.names));
+        self.uploads.set(local_versions(&self.store, &listed.names));
         Ok(())
     }
 
-    /// Sets what could not be read after all was listed, by this call or an earlier one.
+    /// Sets which records could not be read. Call it after all records were listed, by this call or an earlier one.
     fn set_unread(&self, primary: &Primary, names: Vec<String>) {
         if names.is_empty()
             && !primary.is_complete.swap(true, Ordering::AcqRel)
@@ -172,7 +173,8 @@ impl HostedFollower {
     }
 }
 
-/// Takes over what the primary store has of a package, in any case. Without a primary store, does nothing. Blocks.
+/// Copies the records of a package from the primary store; `package` is in any case. Without a primary store, does nothing.
+/// Blocks.
 ///
 /// # Errors
 /// When the primary store cannot be used.
@@ -181,7 +183,7 @@ pub(crate) fn refresh(store: &HostedStore, package: &str) -> Result<(), PrimaryU
     refresh_with(store, primary, &package.to_ascii_lowercase())
 }
 
-/// Takes over what the primary store has of one version. Without a primary store, does nothing. Blocks.
+/// Copies the record of one version from the primary store. Without a primary store, does nothing. Blocks.
 ///
 /// # Errors
 /// When the primary store cannot be used.
@@ -189,7 +191,7 @@ pub(crate) fn refresh_version(store: &HostedStore, package: &str, version: &str)
     let Some(primary) = &store.primary else { return Ok(()) };
     let package = package.to_ascii_lowercase();
     let known = store.package(&package).and_then(|package| package.version(version).cloned());
-    take_over_one(store, primary, &StaleRecord { package, version: version.to_owned(), known })
+    copy_record(store, primary, &StaleRecord { package, version: version.to_owned(), known })
 }
 
 /// True when the directory is a copy of a primary store.
@@ -204,68 +206,70 @@ pub(crate) fn is_complete(store: &HostedStore) -> bool {
 
 /// As [`refresh`]; `package` is in lower case.
 pub(super) fn refresh_with(store: &HostedStore, primary: &Primary, package: &str) -> Result<(), PrimaryUnavailable> {
-    read_again(store, primary, package).map_err(|unread| unread.error)
+    refresh_records(store, primary, package).map_err(|unread| unread.error)
 }
 
-/// As [`refresh_with`], with the names of what cannot be read.
-fn read_again(store: &HostedStore, primary: &Primary, package: &str) -> Result<(), UnreadRecords> {
+/// As [`refresh_with`], with the names of the records that cannot be read.
+fn refresh_records(store: &HostedStore, primary: &Primary, package: &str) -> Result<(), UnreadRecords> {
     let mut stale = Vec::new();
     let listed =
         primary.list(&format!("{RECORDS_FOLDER}{package}/"), |listed| stale.extend(stale_record(store, &listed)));
     listed.map_err(|error| UnreadRecords { names: vec![format!("{package}/")], error })?;
-    take_over(store, primary, &stale)
+    copy_records(store, primary, &stale)
 }
 
-/// Takes over every record.
-fn take_over_all(store: &HostedStore, primary: &Primary) -> Result<ListedRecords, PrimaryUnavailable> {
+/// Copies every record here.
+fn copy_all_records(store: &HostedStore, primary: &Primary) -> Result<ListedRecords, PrimaryUnavailable> {
     let mut stale = Vec::new();
     let mut names = HashSet::new();
     primary.list(RECORDS_FOLDER, |listed| {
         stale.extend(stale_record(store, &listed));
         names.insert(listed.name);
     })?;
-    let unread = take_over(store, primary, &stale).err().map(|unread| unread.names).unwrap_or_default();
+    let unread = copy_records(store, primary, &stale).err().map(|unread| unread.names).unwrap_or_default();
     Ok(ListedRecords { names, unread })
 }
 
-/// The versions whose records are none of these.
-fn versions_but(store: &HostedStore, names: &HashSet<String>) -> Vec<LocalVersion> {
+/// The versions here whose records are not among `listed`, the names of the records in the primary store.
+fn local_versions(store: &HostedStore, listed: &HashSet<String>) -> Vec<LocalVersion> {
     let mut others = Vec::new();
     for package in store.packages() {
         let folded = package.name.to_ascii_lowercase();
-        let versions = package.versions().filter(|version| !names.contains(&record_name(&folded, &version.version)));
-        others.extend(versions.map(|version| (folded.clone(), version.version.to_string())));
+        let versions = package.versions().filter(|version| !listed.contains(&record_name(&folded, &version.version)));
+        let local =
+            |version: &HostedVersion| LocalVersion { package: folded.clone(), version: version.version.to_string() };
+        others.extend(versions.map(local));
     }
     others
 }
 
 /// A listed record that must be read: it is not the one that is known here.
 fn stale_record(store: &HostedStore, listed: &ListedRecord) -> Option<StaleRecord> {
-    let (package, version) = named(&listed.name)?;
+    let (package, version) = parse_record_name(&listed.name)?;
     let known = store.package(package).and_then(|package| package.version(version).cloned());
     if let (Some(known), Some(tag)) = (&known, &listed.tag)
         && known.tag.as_deref() == Some(tag)
         && !tag.is_empty()
     {
-        confirm(store, known);
+        confirm_zips(store, known);
         return None;
     }
     Some(StaleRecord { package: package.to_owned(), version: version.to_owned(), known })
 }
 
-/// Notes that the primary store has the zips of a version.
-fn confirm(store: &HostedStore, version: &HostedVersion) {
+/// Records that the primary store has the zips of a version.
+fn confirm_zips(store: &HostedStore, version: &HostedVersion) {
     let Some(copies) = &store.copies else { return };
     version.zips().for_each(|digest| copies.set_removable(digest));
 }
 
-/// Reads records, several at a time.
-fn take_over(store: &HostedStore, primary: &Primary, stale: &[StaleRecord]) -> Result<(), UnreadRecords> {
+/// Copies records here, several at a time.
+fn copy_records(store: &HostedStore, primary: &Primary, stale: &[StaleRecord]) -> Result<(), UnreadRecords> {
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(Vec::new());
     let work = || {
         while let Some(record) = stale.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(error) = take_over_one(store, primary, record) {
+            if let Err(error) = copy_record(store, primary, record) {
                 failed.lock().push((format!("{}/{}", record.package, record.version), error));
             }
         }
@@ -282,24 +286,24 @@ fn take_over(store: &HostedStore, primary: &Primary, stale: &[StaleRecord]) -> R
     Err(UnreadRecords { names: failed.into_iter().map(|(name, _)| name).collect(), error })
 }
 
-fn take_over_one(store: &HostedStore, primary: &Primary, stale: &StaleRecord) -> Result<(), PrimaryUnavailable> {
+fn copy_record(store: &HostedStore, primary: &Primary, stale: &StaleRecord) -> Result<(), PrimaryUnavailable> {
     let StaleRecord { package, version, known } = stale;
     let Some(found) = primary.record(package, version)? else { return Ok(()) };
     match found.record {
-        Some(record) => apply(store, record, known.as_ref()),
+        Some(record) => copy_unless_changed(store, record, known.as_ref()),
         None if known.is_none() => {
             let _changing = store.changing.lock();
             store.index.write().set(package, HostedVersion::unreadable(version), |_| 0);
         }
-        // What is known here is served on.
+        // The copy that is here is still served.
         None => {}
     }
     Ok(())
 }
 
-/// Copies a record of the primary store here, unless what is known of the version has changed since it was `known`:
-/// then the next look compares again.
-pub(super) fn apply(store: &HostedStore, record: ReleaseRecord, known: Option<&HostedVersion>) {
+/// Writes a record of the primary store here, unless the version has changed in the index since it was `known`: then
+/// the next list compares again.
+pub(super) fn copy_unless_changed(store: &HostedStore, record: ReleaseRecord, known: Option<&HostedVersion>) {
     let _changing = store.changing.lock();
     let present = store.package(&record.name).and_then(|package| package.version(&record.version).cloned());
     if present.as_ref() != known {
@@ -308,7 +312,8 @@ pub(super) fn apply(store: &HostedStore, record: ReleaseRecord, known: Option<&H
     write_copy(store, &record);
 }
 
-/// Keeps what was published here where the primary store has something else under its name.
+/// Links the record and the zips of a version that was published here into `conflicts/`: the primary store has other
+/// content of the version.
 fn set_aside(store: &HostedStore, there: &ReleaseRecord) -> io::Result<()> {
     tracing::error!(
         package = %there.name, version = %there.version, digest = %there.digest,
@@ -331,8 +336,13 @@ fn link(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Copies a record that the primary store has, and the zip of a publication, here. Returns the version as it is known then.
-pub(super) fn settle(store: &HostedStore, record: ReleaseRecord, zip: Option<&mut UploadedZip>) -> HostedVersion {
+/// Writes a record that the primary store has, and the zip of its publication, here. Returns the version as the index
+/// has it then.
+pub(super) fn copy_published(
+    store: &HostedStore,
+    record: ReleaseRecord,
+    zip: Option<&mut UploadedZip>,
+) -> HostedVersion {
     let _changing = store.changing.lock();
     if let Some(zip) = zip {
         match zip.staged.publish(&store.layout, &zip.digest) {
@@ -343,8 +353,8 @@ pub(super) fn settle(store: &HostedStore, record: ReleaseRecord, zip: Option<&mu
     write_copy(store, &record)
 }
 
-/// Writes a record here, unless what was published here would be lost. Where the write fails, the record holds until the
-/// next start, which reads it again.
+/// Writes a record here, unless what was published here would be lost. Where the write fails, the index has the record
+/// until the next start, which reads it from the primary store again.
 fn write_copy(store: &HostedStore, record: &ReleaseRecord) -> HostedVersion {
     let folded = record.name.to_ascii_lowercase();
     let known = store.package(&folded).and_then(|package| package.version(&record.version).cloned());
@@ -363,6 +373,6 @@ fn write_copy(store: &HostedStore, record: &ReleaseRecord) -> HostedVersion {
         tracing::warn!(package = %record.name, version = %record.version, %error, "a record is not copied here");
     }
     let version = store.note(record);
-    confirm(store, &version);
+    confirm_zips(store, &version);
     version
 }

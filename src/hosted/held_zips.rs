@@ -1,4 +1,4 @@
-//! Zips that a backup still reads: those that no version keeps any more are removed when the last backup has ended.
+//! Zips that a backup may still read: zips that no version keeps any more are removed when the last backup has ended.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -7,14 +7,14 @@ use parking_lot::Mutex;
 use super::HostedStore;
 use crate::entry::Digest;
 
-/// What is not removed at present.
+/// The zips that are not removed at present.
 #[derive(Debug, Default)]
 pub(super) struct HeldZips(Mutex<HeldState>);
 
 #[derive(Debug, Default)]
 struct HeldState {
     holders: usize,
-    /// What no version keeps since the first holder began, with the lengths.
+    /// Zips that no version keeps any more, and whose removal waits; with their lengths in bytes.
     unused: HashMap<Digest, u64>,
 }
 
@@ -23,8 +23,9 @@ struct HeldState {
 pub(super) struct ZipHold(Arc<HostedStore>);
 
 impl HeldZips {
-    /// The zips of `unused` that can be removed now; the others are removed later. A version keeps those of `used` again.
-    pub(super) fn not_held<'d>(
+    /// Returns the zips of `unused` that can be removed now; the others are removed later. A version keeps those of `used`
+    /// again.
+    pub(super) fn removable_now<'d>(
         &self,
         unused: Vec<(Digest, u64)>,
         used: impl Iterator<Item = &'d Digest>,

@@ -1,4 +1,5 @@
-//! The published packages in memory: made of the records at every start, and changed after every change of a record.
+//! The index of the published packages in memory: built from the records at every start, and changed after every change
+//! of a record.
 //!
 //! A version takes some 300 bytes; what verification found stays in its record.
 
@@ -57,7 +58,7 @@ pub(crate) struct HostedPackage {
     changes: u64,
 }
 
-/// What refers to one zip.
+/// The references to one zip.
 #[derive(Clone, Copy, Debug, Default)]
 struct BlobUse {
     len: u64,
@@ -185,7 +186,7 @@ impl HostedIndex {
         self.packages.values()
     }
 
-    /// True while a version cannot be read: which zips it has is not known then, and none may be taken for unused.
+    /// True while a version cannot be read: its zips are then unknown, and no zip counts as unused.
     pub(super) fn has_unreadable(&self) -> bool {
         let mut versions = self.packages.values().flat_map(|package| package.versions());
         versions.any(|version| version.state == VersionState::Unreadable)
@@ -211,7 +212,7 @@ impl HostedIndex {
         self.blobs.get(digest).is_some_and(|blob| blob.checked)
     }
 
-    /// Notes whether the zip's bytes are known to be those of its digest.
+    /// Records whether the zip's bytes were compared with its digest and match.
     pub(super) fn set_checked(&mut self, digest: &Digest, is_checked: bool) {
         if let Some(blob) = self.blobs.get_mut(digest) {
             blob.checked = is_checked;

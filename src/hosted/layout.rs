@@ -1,4 +1,4 @@
-//! Where the files of the directory stand.
+//! The paths of the files in the directory.
 
 use std::{
     fs, io,
@@ -92,7 +92,7 @@ impl HostedLayout {
         Ok(())
     }
 
-    /// The file that says that all records of the primary store were here once.
+    /// The file that exists once all records of the primary store were copied here.
     pub(super) fn complete_copy(&self) -> PathBuf {
         self.dir.join("complete-copy")
     }

@@ -1,7 +1,7 @@
-//! Uploads what is published here alone: from before there was a primary store, or since that has lost it.
+//! Uploads versions that are published here alone: they are older than the primary store, or that has lost them.
 //!
-//! This is done beside the reading of what others publish, which waits for no upload. What cannot be uploaded is tried
-//! again after a pause that doubles, and after what has failed less often.
+//! The reading of what other mirrors publish does not wait for these uploads. A version that cannot be uploaded is
+//! tried again after a pause that doubles, and after the versions that have failed less often.
 
 use std::{
     collections::BTreeMap,
@@ -13,34 +13,39 @@ use parking_lot::Mutex;
 
 use super::{
     HostedStore, PublishRefusal, VersionState,
-    following::{LIST_PERIOD, apply, settle},
+    following::{LIST_PERIOD, copy_published, copy_unless_changed},
     primary::{Primary, PrimaryUnavailable, PrimaryWrite, is_same},
     record::ReleaseRecord,
     spelling::check_spelling,
-    zip_upload::upload_zips,
+    zip_upload::{ZipsUpload, upload_zips},
 };
 
-/// When what could not be uploaded is tried again; twice as long with each further failure, up to [`LIST_PERIOD`].
+/// The pause after the first failure of an upload; it doubles with each further failure, up to [`LIST_PERIOD`].
 const FIRST_UPLOAD_PAUSE: Duration = Duration::from_secs(1);
 
-/// A package in lower case, and its version.
-pub(super) type LocalVersion = (String, String);
+/// A version that is here alone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct LocalVersion {
+    /// The name of the package, in lower case.
+    pub(super) package: String,
+    pub(super) version: String,
+}
 
 /// The versions that are here alone.
 #[derive(Debug, Default)]
 pub(super) struct LocalUploads(Mutex<BTreeMap<LocalVersion, LocalUpload>>);
 
-/// What is known of the upload of a version.
+/// The state of the upload of a version.
 #[derive(Clone, Copy, Debug)]
 enum LocalUpload {
-    /// It failed so often, and is tried at this time.
+    /// It failed this often in a row, and is tried again at this time.
     Waiting { failures: u32, next_at: Instant },
     /// It stays here alone: the primary store has its name in another spelling.
     OtherSpelling,
 }
 
 impl LocalUploads {
-    /// Sets which versions are here alone. Those that were known stay as they are.
+    /// Sets which versions are here alone. Those that were known keep their state.
     pub(super) fn set(&self, versions: Vec<LocalVersion>) {
         let mut uploads = self.0.lock();
         let before = std::mem::take(&mut *uploads);
@@ -51,7 +56,7 @@ impl LocalUploads {
         }));
     }
 
-    /// What is to be uploaded now, in order.
+    /// The versions whose upload is due now, in order.
     pub(super) fn due(&self) -> Vec<LocalVersion> {
         let now = Instant::now();
         let uploads = self.0.lock();
@@ -64,23 +69,22 @@ impl LocalUploads {
         due.into_iter().map(|(_, version)| version.clone()).collect()
     }
 
-    /// Uploads what is due. Blocks.
+    /// Uploads the versions that are due. Blocks.
     pub(super) fn upload_due(&self, store: &HostedStore, primary: &Primary) {
         for due in self.due() {
-            let (package, version) = &due;
-            let uploaded = upload(store, primary, package, version);
+            let uploaded = upload(store, primary, &due.package, &due.version);
             self.note(due, uploaded);
         }
     }
 
-    /// Notes how an upload went. What has failed twice in a row is named in the log, once.
+    /// Records the result of an upload. A version that fails twice in a row is named in the log, once.
     fn note(&self, version: LocalVersion, uploaded: Result<(), PublishRefusal>) {
         let mut uploads = self.0.lock();
         let Err(error) = uploaded else {
             uploads.remove(&version);
             return;
         };
-        let (package, number) = &version;
+        let LocalVersion { package, version: number } = &version;
         if !matches!(error, PublishRefusal::Unavailable(_)) {
             tracing::error!(
                 %package, version = %number,
@@ -129,8 +133,8 @@ pub(super) fn upload_if_local(
 /// Uploads the record and the zips of a version, unless the primary store has the record.
 ///
 /// # Errors
-/// `Unavailable`, or another one where the primary store has the name in another spelling. It is not uploaded under
-/// that one: its zip names the package, and would be refused as a publication of that one.
+/// `Unavailable`, or another one where the primary store has the name in another spelling. The version is not uploaded
+/// under that spelling: its zip has the name in its own spelling, and would be refused as a publication.
 fn upload(store: &HostedStore, primary: &Primary, package: &str, version: &str) -> Result<(), PublishRefusal> {
     let known = store.package(package).and_then(|package| package.version(version).cloned());
     let text = fs::read(store.layout.record(package, version));
@@ -143,21 +147,21 @@ fn upload(store: &HostedStore, primary: &Primary, package: &str, version: &str) 
         }
     };
     check_spelling(store, primary, &record.name)?;
-    if !upload_zips(store, primary, &mut record)? {
+    if upload_zips(store, primary, &mut record)? == ZipsUpload::Unreadable {
         tracing::error!(%package, %version, "a version that is published here is not in the shared bucket");
         return Ok(());
     }
     let begun = primary.notes.begin(package);
     if primary.create(&record)? == PrimaryWrite::Done {
         tracing::info!(%package, %version, "a version that was published here is in the shared bucket now");
-        settle(store, ReleaseRecord { tag: Some(String::new()), ..record }, None);
+        copy_published(store, ReleaseRecord { tag: Some(String::new()), ..record }, None);
         drop(begun);
         primary.notes.add(&*primary.objects, package);
         return Ok(());
     }
     match primary.record(package, version)?.and_then(|found| found.record) {
-        Some(there) if is_same(&there, &record) => drop(settle(store, there, None)),
-        Some(there) => apply(store, there, known.as_ref()),
+        Some(there) if is_same(&there, &record) => drop(copy_published(store, there, None)),
+        Some(there) => copy_unless_changed(store, there, known.as_ref()),
         None => {}
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! The primary store of published packages where several mirrors share one, as this module sees it: objects by name. It
-//! knows no S3; the bucket behind it is the app's.
+//! The primary store of published packages where several mirrors share one: objects by name, behind [`PrimaryStore`]. The
+//! app implements it over the bucket; this module depends on no S3 client.
 //!
 //! Under `hosted/` it has
 //! - `blobs/ab/{sha256}`: the zips, written under their digest, or `{sha256}.{n}` where earlier names of the same bytes may be
@@ -30,13 +30,13 @@ use crate::{clock::ClockReading, entry::Digest};
 
 /// The folder of all records.
 pub(super) const RECORDS_FOLDER: &str = "hosted/releases/";
-/// How often a comparison is tried while others change the same object.
+/// How often a replacement by comparison is tried while others change the same object.
 pub(super) const COMPARE_ATTEMPTS: usize = 8;
 
 /// A store of objects that several mirrors share. Names have letters, digits and `._-/`. All methods block, each with a
 /// deadline, and may be called on threads that may block only.
 pub(crate) trait PrimaryStore: fmt::Debug + Send + Sync {
-    /// Other mirrors are to read what has changed. Does not block.
+    /// Records that this mirror has written a change, which the other mirrors are to read. Does not block.
     fn note_written(&self);
 
     /// Reads a small object; `None` where there is none.
@@ -69,12 +69,12 @@ pub(crate) trait PrimaryStore: fmt::Debug + Send + Sync {
     ) -> Result<(), PrimaryDownloadError>;
 }
 
-/// The name of a zip that no record need name yet.
+/// A name under which a zip may be stored before a record names it.
 #[derive(Debug)]
 pub(crate) struct ZipName {
     /// The name.
     pub(crate) name: String,
-    /// When it was looked for.
+    /// When it was found to be safe from deletion; see [`PrimaryStore::may_be_named`].
     pub(crate) looked_at: ClockReading,
 }
 
@@ -114,7 +114,7 @@ pub(crate) struct ListedRecord {
     pub(crate) tag: Option<String>,
 }
 
-/// The primary store cannot be used at present. Why is in the log.
+/// The primary store cannot be used at present. The cause is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the shared bucket, which keeps the published packages, cannot be used at present; try again in {} s",
@@ -136,11 +136,11 @@ pub(crate) enum PrimaryDownloadError {
     Write(io::Error),
 }
 
-/// Makes the new bytes of a small object of the present ones; `None`: it stays as it is.
+/// Computes the new bytes of a small object from the present ones; `None`: it stays as it is.
 pub(super) type ObjectChange<'c> = dyn FnMut(Option<&[u8]>) -> Option<Vec<u8>> + 'c;
 
-/// Changes a small object by comparison: `change` is called again where another mirror was first. `Refused` where
-/// others were first again and again.
+/// Changes a small object by comparison: `change` is called again where another mirror was first. `Refused` after
+/// [`COMPARE_ATTEMPTS`].
 ///
 /// # Errors
 /// When the primary store cannot be used; the object may be changed then.
@@ -171,12 +171,13 @@ pub(super) struct PrimaryRecord {
     pub(super) record: Option<ReleaseRecord>,
 }
 
-/// The primary store, and what this mirror has to tell of it.
+/// The primary store, and the state of this mirror's work with it.
 #[derive(Debug)]
 pub(super) struct Primary {
     pub(super) objects: Arc<dyn PrimaryStore>,
     pub(super) notes: ChangeNotes,
-    /// Held from the look at what there is to the record: each publication of this mirror sees those before it.
+    /// Held from the read of the present versions to the write of a record: each publication of this mirror sees those
+    /// before it.
     pub(super) publishing: Mutex<()>,
     /// True once all records were here, in this process or an earlier one.
     pub(super) is_complete: AtomicBool,
@@ -202,7 +203,7 @@ impl Primary {
 
     /// Creates the record of a version.
     pub(super) fn create(&self, record: &ReleaseRecord) -> Result<PrimaryWrite, PrimaryUnavailable> {
-        self.objects.create(&name_of(record), shared_text(record))
+        self.objects.create(&record_name_of(record), shared_text(record))
     }
 
     /// Replaces the record of a version.
@@ -211,7 +212,7 @@ impl Primary {
         record: &ReleaseRecord,
         old: &PrimaryRecord,
     ) -> Result<PrimaryWrite, PrimaryUnavailable> {
-        self.objects.replace(&name_of(record), shared_text(record), &old.object)
+        self.objects.replace(&record_name_of(record), shared_text(record), &old.object)
     }
 
     /// Passes every object of a folder to `each`.
@@ -233,8 +234,8 @@ pub(super) fn record_name(package: &str, version: &str) -> String {
     format!("{RECORDS_FOLDER}{package}/{version}.json")
 }
 
-/// The package and the version of a record's name.
-pub(super) fn named(name: &str) -> Option<(&str, &str)> {
+/// Splits the name of a record into the package and the version.
+pub(super) fn parse_record_name(name: &str) -> Option<(&str, &str)> {
     name.strip_prefix(RECORDS_FOLDER)?.strip_suffix(".json")?.split_once('/').filter(|(_, rest)| !rest.contains('/'))
 }
 
@@ -243,30 +244,40 @@ pub(super) fn zip_name(blob: Option<&str>, digest: &Digest) -> String {
     blob.map_or_else(|| format!("hosted/blobs/{:02x}/{digest}", digest.0[0]), str::to_owned)
 }
 
-/// The zips that a record needs: digest, length, and the name of the object.
-pub(super) fn zips_of(record: &RecordHead) -> Vec<(Digest, u64, String)> {
+/// A zip that a record needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RecordedZip {
+    pub(super) digest: Digest,
+    /// Length in bytes.
+    pub(super) len: u64,
+    /// The name of its object in the primary store.
+    pub(super) object: String,
+}
+
+/// The zips that a record needs.
+pub(super) fn zips_of(record: &RecordHead) -> Vec<RecordedZip> {
     let present = record.deleted.is_none().then_some((record.digest, record.len, record.blob.as_deref()));
     let previous = record.previous.iter().map(|old| (old.digest, old.len, old.blob.as_deref()));
     let zips = present.into_iter().chain(previous);
-    zips.map(|(digest, len, blob)| (digest, len, zip_name(blob, &digest))).collect()
+    zips.map(|(digest, len, blob)| RecordedZip { digest, len, object: zip_name(blob, &digest) }).collect()
 }
 
 /// The objects that the record of a version needs, by the record's name and bytes; `None` where it cannot be
 /// understood. What it does not name may be deleted.
 pub fn zips_of_record(name: &str, bytes: &[u8]) -> Option<Vec<String>> {
-    let (package, version) = named(name)?;
+    let (package, version) = parse_record_name(name)?;
     let record: RecordHead = serde_json::from_slice(bytes).ok()?;
     let is_its_own = record.version == version && record.name.eq_ignore_ascii_case(package);
-    is_its_own.then(|| zips_of(&record).into_iter().map(|(_, _, object)| object).collect())
+    is_its_own.then(|| zips_of(&record).into_iter().map(|zip| zip.object).collect())
 }
 
-fn name_of(record: &ReleaseRecord) -> String {
+fn record_name_of(record: &ReleaseRecord) -> String {
     record_name(&record.name.to_ascii_lowercase(), &record.version)
 }
 
 /// A record as all mirrors have it.
 fn shared_text(record: &ReleaseRecord) -> Vec<u8> {
-    // None of the parts has a map with keys that are no text: writing them cannot fail.
+    // The keys of all maps are strings, so serialising cannot fail.
     serde_json::to_vec(&ReleaseRecord { tag: None, ..record.clone() }).unwrap_or_default()
 }
 

@@ -19,10 +19,10 @@ use super::{
     zip_upload::upload_publication,
 };
 
-/// When to try again after other mirrors have changed the same record again and again.
+/// The error after [`COMPARE_ATTEMPTS`] at an object that other mirrors kept changing.
 pub(super) const CONTENDED: PrimaryUnavailable = PrimaryUnavailable { retry_after: Duration::from_secs(1) };
 
-/// What becomes of a publication where there is a record.
+/// What to do with a publication where there is a record.
 enum PublishStep {
     /// The record is this publication's: the answer to its write was lost.
     Done,
@@ -53,7 +53,7 @@ pub(super) fn publish(
         // The upload may have taken long.
         following::refresh_with(store, primary, &folded)?;
         store.check(&release.name, &release.version)?;
-        if let Some(published) = write(store, primary, &mut zip, &release, name.as_ref())? {
+        if let Some(published) = write_record(store, primary, &mut zip, &release, name.as_ref())? {
             primary.notes.add(&*primary.objects, &folded);
             return Ok(published);
         }
@@ -63,7 +63,7 @@ pub(super) fn publish(
 
 /// Writes the record of a publication whose zip is uploaded. `None`: it must be uploaded again, since the record may
 /// not name it.
-fn write(
+fn write_record(
     store: &HostedStore,
     primary: &Primary,
     zip: &mut UploadedZip,
@@ -87,10 +87,10 @@ fn write(
             None => None,
             Some(found) => {
                 let there = found.record.as_ref().ok_or(PublishRefusal::Unreadable)?;
-                match judge(there, &record, &new, release.version.is_moving())? {
-                    PublishStep::Done => return Ok(Some(Publication::Created(settle_new(store, record, zip)))),
+                match compare_with_record(there, &record, &new, release.version.is_moving())? {
+                    PublishStep::Done => return Ok(Some(Publication::Created(copy_own(store, record, zip)))),
                     PublishStep::Unchanged => {
-                        let unchanged = following::settle(store, there.clone(), Some(zip));
+                        let unchanged = following::copy_published(store, there.clone(), Some(zip));
                         return Ok(Some(Publication::Unchanged(unchanged)));
                     }
                     PublishStep::Replace(next) => record = *next,
@@ -107,20 +107,20 @@ fn write(
             Some(found) => primary.replace(&record, found)?,
         };
         if written == PrimaryWrite::Done {
-            return Ok(Some(Publication::Created(settle_new(store, record, zip))));
+            return Ok(Some(Publication::Created(copy_own(store, record, zip))));
         }
         present = primary.record(folded, version)?;
     }
     Err(CONTENDED.into())
 }
 
-/// Copies a record that this mirror has written, and its zip, here.
-fn settle_new(store: &HostedStore, record: ReleaseRecord, zip: &mut UploadedZip) -> HostedVersion {
-    following::settle(store, ReleaseRecord { tag: Some(String::new()), ..record }, Some(zip))
+/// Writes a record that this mirror has written to the primary store, and its zip, here.
+fn copy_own(store: &HostedStore, record: ReleaseRecord, zip: &mut UploadedZip) -> HostedVersion {
+    following::copy_published(store, ReleaseRecord { tag: Some(String::new()), ..record }, Some(zip))
 }
 
 /// Compares a publication with the record that is there. `record` is what was last written, `new` is a first record.
-fn judge(
+fn compare_with_record(
     there: &ReleaseRecord,
     record: &ReleaseRecord,
     new: &ReleaseRecord,
@@ -165,20 +165,20 @@ pub(super) fn change_if(
         let mut record = there.clone();
         if !is_written {
             if let Some(deleted) = there.deleted.clone() {
-                following::settle(store, there, None);
+                following::copy_published(store, there, None);
                 // Who has deleted it may have died before the note.
                 primary.notes.add(&*primary.objects, &folded);
                 return Err(ChangeError::Deleted(deleted));
             }
             if !change(&mut record) {
-                following::settle(store, there, None);
+                following::copy_published(store, there, None);
                 return Ok(None);
             }
         }
         begun.get_or_insert_with(|| primary.notes.begin(&folded));
         if is_written || primary.replace(&record, &found)? == PrimaryWrite::Done {
             let copy = ReleaseRecord { tag: Some(String::new()), ..record };
-            let changed = following::settle(store, copy, None);
+            let changed = following::copy_published(store, copy, None);
             drop(begun);
             primary.notes.add(&*primary.objects, &folded);
             return Ok(Some(changed));
@@ -207,7 +207,7 @@ pub(super) fn write_tombstone(
         let begun = primary.notes.begin(&folded);
         if found.record.is_some() || primary.replace(&tombstone, &found)? == PrimaryWrite::Done {
             let copy = ReleaseRecord { tag: Some(String::new()), ..tombstone };
-            let deleted = following::settle(store, copy, None);
+            let deleted = following::copy_published(store, copy, None);
             drop(begun);
             primary.notes.add(&*primary.objects, &folded);
             return Ok(deleted);

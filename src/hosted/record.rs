@@ -1,4 +1,4 @@
-//! The record of one version: what is kept of it beside its zip.
+//! The record of one version: the data that is stored beside its zip.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use super::upload::UploadedZip;
 use crate::entry::{Digest, Verified};
 
 /// How many earlier zips of a moving version are kept, the newest ones.
-pub(super) const MAX_PREVIOUS: usize = 100;
+pub(super) const MAX_PREVIOUS_ZIPS: usize = 100;
 
 /// One version. The file is replaced as a whole, and only to change `yanked`, `deleted`, or what a moving version is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -158,7 +158,7 @@ impl ReleaseRecord {
         self.previous.clear();
     }
 
-    /// The tombstone of a version whose record is lost: that it was deleted is all that is known.
+    /// The tombstone of a version whose record is lost. Only the deletion is known.
     pub(super) fn tombstone(name: &str, version: &str, deleted: StateChange) -> Self {
         let unknown = Digest([0; 32]);
         Self {

@@ -27,7 +27,7 @@ pub(crate) struct SharedReservation {
     pub(crate) form: PublishForm,
     /// The digest of the fields of `publish.yaml`, which must be those in the zip.
     pub(crate) manifest: Digest,
-    /// What has used it, once a whole zip has arrived: text that no other use has.
+    /// The use of the reservation, once a whole zip has arrived: a text that no other use has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) spent: Option<String>,
 }
@@ -62,7 +62,7 @@ impl SharedReservation {
     }
 
     fn text(&self) -> Vec<u8> {
-        // None of the parts has a map with keys that are no text: writing them cannot fail.
+        // The keys of all maps are strings, so serialising cannot fail.
         serde_json::to_vec(self).unwrap_or_default()
     }
 }
@@ -78,7 +78,7 @@ pub(crate) fn reservation(
     now: Timestamp,
 ) -> Result<Option<SharedReservation>, PrimaryUnavailable> {
     let Some(primary) = &store.primary else { return Ok(None) };
-    let object = primary.objects.read(&name(package, version))?;
+    let object = primary.objects.read(&object_name(package, version))?;
     Ok(parse(object.as_ref().map(|object| &*object.bytes)).filter(|found| found.is_open(now)))
 }
 
@@ -95,7 +95,7 @@ pub(crate) fn reserve(
 ) -> Result<(), ReservingError> {
     let Some(primary) = &store.primary else { return Ok(()) };
     let mut other = None;
-    let written = update(&*primary.objects, &name(package, version), &mut |old| match parse(old) {
+    let written = update(&*primary.objects, &object_name(package, version), &mut |old| match parse(old) {
         // The answer to the write was lost.
         Some(found) if found.id == new.id => None,
         Some(found) if found.is_open(now) && found.by != new.by => {
@@ -124,7 +124,7 @@ pub(crate) fn extend(
     expires_at: Timestamp,
 ) -> Result<(), PrimaryUnavailable> {
     let Some(primary) = &store.primary else { return Ok(()) };
-    let written = update(&*primary.objects, &name(package, version), &mut |old| {
+    let written = update(&*primary.objects, &object_name(package, version), &mut |old| {
         let found = parse(old).filter(|found| found.id == id && found.spent.is_none())?;
         (found.expires_at < expires_at).then(|| SharedReservation { expires_at, ..found }.text())
     })?;
@@ -144,7 +144,7 @@ pub(crate) fn spend(
     let Some(primary) = &store.primary else { return Ok(ReservationUse::First) };
     let own = Digest::unique().to_string();
     let mut used = ReservationUse::Ended;
-    let written = update(&*primary.objects, &name(package, version), &mut |old| {
+    let written = update(&*primary.objects, &object_name(package, version), &mut |old| {
         let found = parse(old).filter(|found| found.id == id);
         // After a write whose answer was lost, it is spent by this use.
         let is_own = found.as_ref().is_some_and(|found| found.spent.as_ref().is_none_or(|spent| *spent == own));
@@ -155,11 +155,11 @@ pub(crate) fn spend(
     if written == PrimaryWrite::Done { Ok(used) } else { Err(CONTENDED) }
 }
 
-fn name(package: &str, version: &VersionNumber) -> String {
+fn object_name(package: &str, version: &VersionNumber) -> String {
     format!("hosted/reservations/{}/{version}.json", package.to_ascii_lowercase())
 }
 
-/// What the object says; one that cannot be read counts as none, and is replaced.
+/// Parses the object; one that cannot be read counts as none, and is replaced.
 fn parse(text: Option<&[u8]>) -> Option<SharedReservation> {
     serde_json::from_slice(text?).ok()
 }

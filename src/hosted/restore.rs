@@ -18,7 +18,7 @@ use super::{
     backup::{BackupFile, BackupPart, BackupProblem},
     layout::HostedLayout,
     record::RecordHead,
-    startup::{HOSTED_FORMAT, OpenHostedError, hold},
+    startup::{HOSTED_FORMAT, OpenHostedError, lock_directory},
 };
 use crate::{entry::Digest, package::PackageName};
 
@@ -127,8 +127,8 @@ pub(crate) fn restore(
     };
     fs::create_dir_all(dir).map_err(at(dir))?;
     let target = HostedLayout::new(dir.to_owned());
-    let _lock = hold(&target)?;
-    empty(&target)?;
+    let _lock = lock_directory(&target)?;
+    remove_leftovers(&target)?;
     let import = target.import();
     fs::create_dir(&import).map_err(at(&import))?;
     let mark = target.import_mark();
@@ -160,9 +160,9 @@ pub(crate) fn restore(
     Ok(report)
 }
 
-/// Refuses a directory with anything in it but what an interrupted import has left, and removes that: a folder `import/` is
-/// its own by the mark in it.
-fn empty(target: &HostedLayout) -> Result<(), RestoreError> {
+/// Removes what an interrupted import has left in the directory; refuses a directory with anything else in it. A folder
+/// `import/` is that of an import if it has the mark, or is empty.
+fn remove_leftovers(target: &HostedLayout) -> Result<(), RestoreError> {
     let dir = target.dir();
     let at = |source| RestoreError::Io { path: dir.to_owned(), source };
     let is_empty = |folder: &Path| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
@@ -202,10 +202,10 @@ impl ImportFolder {
             move |problem| RestoreError::Backup { path, problem }
         };
         let Some(newest) = backups.iter().max_by_key(|backup| backup.created_at) else { return Ok(report) };
-        report.versions = self.records(newest).map_err(of(newest))?;
+        report.versions = self.write_records(newest).map_err(of(newest))?;
         let mut restored = HashSet::new();
         for backup in backups {
-            self.zips(backup, &mut restored, &mut report, progress).map_err(of(backup))?;
+            self.write_zips(backup, &mut restored, &mut report, progress).map_err(of(backup))?;
         }
         let missing = self.needed.iter().find(|(digest, _)| !restored.contains(*digest));
         match missing {
@@ -216,9 +216,9 @@ impl ImportFolder {
         }
     }
 
-    /// Writes the records and the publications that failed, and notes the zips that are needed. Returns the number of
+    /// Writes the records and the publications that failed, and collects the zips that are needed. Returns the number of
     /// records.
-    fn records(&mut self, backup: &BackupFile) -> Result<u64, RestoreProblem> {
+    fn write_records(&mut self, backup: &BackupFile) -> Result<u64, RestoreProblem> {
         let mut count = 0;
         let mut sha = sha2::Sha256::new();
         backup.read(|part| {
@@ -235,7 +235,7 @@ impl ImportFolder {
             let mut line = Vec::new();
             while lines.read_until(b'\n', &mut line).map_err(BackupProblem::Io)? > 0 {
                 sha.update(&line);
-                self.record(&line)?;
+                self.write_record(&line)?;
                 line.clear();
                 count += 1;
             }
@@ -245,7 +245,7 @@ impl ImportFolder {
         if is_whole { Ok(count) } else { Err(RestoreProblem::OtherRecords) }
     }
 
-    fn record(&mut self, line: &[u8]) -> Result<(), RestoreProblem> {
+    fn write_record(&mut self, line: &[u8]) -> Result<(), RestoreProblem> {
         let text = line.strip_suffix(b"\n").unwrap_or(line);
         let head: RecordHead =
             serde_json::from_slice(text).map_err(|error| RestoreProblem::Record(error.to_string()))?;
@@ -275,7 +275,7 @@ impl ImportFolder {
     }
 
     /// Writes the zips of one backup that are needed and not there yet.
-    fn zips(
+    fn write_zips(
         &self,
         backup: &BackupFile,
         restored: &mut HashSet<Digest>,

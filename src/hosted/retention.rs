@@ -14,8 +14,8 @@ pub(crate) struct RetentionRule {
     pub(crate) published_before: Timestamp,
 }
 
-/// A rule, and what it says of the numbers of the package that was looked at last: the numbers of a package are read once,
-/// and not for each of its versions.
+/// A rule, with its limits for the package that was checked last: the numbers of a package are read once, and not for
+/// each of its versions.
 #[derive(Debug)]
 pub(crate) struct RetentionCheck {
     rule: RetentionRule,
@@ -73,8 +73,8 @@ impl RetentionCheck {
         last.insert(checked).limits.prune(&number, version)
     }
 
-    /// Notes that what [`RetentionCheck::prunes`] was true for is pruned, and that this was one change of the package. What
-    /// the rule leaves is the same then.
+    /// Records that the version for which [`RetentionCheck::prunes`] was true is pruned, and that this was one change
+    /// of the package. The limits are the same then.
     pub(super) fn note_pruned(&self) {
         if let Some(last) = &mut *self.last.lock() {
             last.changes += 1;

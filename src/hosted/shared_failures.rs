@@ -1,5 +1,5 @@
-//! Publications that failed, as all mirrors of a primary store have them: one object per package. No data: a mirror that
-//! cannot write it has the failure in its own list alone.
+//! Publications that failed, shared by all mirrors of a primary store: one object per package. A mirror that cannot
+//! write it has the failure in its own list alone.
 
 use jiff::Timestamp;
 
@@ -10,8 +10,8 @@ use super::{
     primary_changes::CONTENDED,
 };
 
-/// Tells the other mirrors of a failure, in place of an earlier one of the version. Without a primary store, does nothing.
-/// Blocks.
+/// Writes a failure to the primary store, for the other mirrors, in place of an earlier one of the version. Without a
+/// primary store, does nothing. Blocks.
 pub(crate) fn share_failure(store: &HostedStore, failed: &FailedPublication) {
     let Some(primary) = &store.primary else { return };
     if let Err(error) = add(primary, failed) {
@@ -24,7 +24,7 @@ pub(crate) fn share_failure(store: &HostedStore, failed: &FailedPublication) {
 pub(crate) fn shared_failures(store: &HostedStore, package: &str, now: Timestamp) -> Vec<FailedPublication> {
     let mut failed = store.failed.of_package(package, now);
     let Some(primary) = &store.primary else { return failed };
-    if let Ok(object) = primary.objects.read(&name(package)) {
+    if let Ok(object) = primary.objects.read(&object_name(package)) {
         let shared = parse(object.as_ref().map(|object| &*object.bytes));
         let is_newer = |one: &FailedPublication| {
             let own = failed.iter().find(|own| own.is_of(&one.package, &one.version));
@@ -45,24 +45,24 @@ pub(crate) fn shared_failures(store: &HostedStore, package: &str, now: Timestamp
 }
 
 fn add(primary: &Primary, failed: &FailedPublication) -> Result<(), PrimaryUnavailable> {
-    let written = update(&*primary.objects, &name(&failed.package), &mut |old| {
+    let written = update(&*primary.objects, &object_name(&failed.package), &mut |old| {
         let mut shared = parse(old);
         shared.retain(|one| !one.is_of(&failed.package, &failed.version) && one.is_kept(failed.at));
         shared.drain(..(shared.len() + 1).saturating_sub(MAX_FAILED_OF_PACKAGE));
         let mut short = failed.clone();
         short.shorten();
         shared.push(short);
-        // None of the parts has a map with keys that are no text: writing them cannot fail.
+        // The keys of all maps are strings, so serialising cannot fail.
         Some(serde_json::to_vec(&shared).unwrap_or_default())
     })?;
     if written == PrimaryWrite::Done { Ok(()) } else { Err(CONTENDED) }
 }
 
-fn name(package: &str) -> String {
+fn object_name(package: &str) -> String {
     format!("hosted/failed/{}.json", package.to_ascii_lowercase())
 }
 
-/// What the object says; one that cannot be read counts as none, and is replaced.
+/// Parses the object; one that cannot be read counts as none, and is replaced.
 fn parse(text: Option<&[u8]>) -> Vec<FailedPublication> {
     text.and_then(|text| serde_json::from_slice(text).ok()).unwrap_or_default()
 }

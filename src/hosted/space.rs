@@ -1,4 +1,4 @@
-//! How much may be stored: the quota, and what the file system must keep free.
+//! The space for published zips: the quota, and the bytes that the file system must keep free.
 
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -16,7 +16,7 @@ pub(super) struct HostedSpace {
     quota: u64,
     min_free: u64,
     used: Mutex<UsedBytes>,
-    /// What makes room for others; `None` where every zip must stay.
+    /// The copies that can be removed to make room; `None` where every zip must stay.
     copies: Option<Arc<ZipCopies>>,
 }
 
@@ -33,7 +33,7 @@ enum SpaceTaking {
     Short(u64),
 }
 
-/// What one upload has taken; dropping it gives it back.
+/// The space that one upload has taken; dropping it gives it back.
 #[derive(Debug)]
 pub(super) struct SpaceShare {
     space: Arc<HostedSpace>,
@@ -80,7 +80,7 @@ impl HostedSpace {
         Self { dir, quota, min_free, used: Mutex::default(), copies }
     }
 
-    /// Counts bytes of an upload before they are written. Copies that can be had again make room for them.
+    /// Counts bytes of an upload before they are written. Removes copies that can be downloaded again to make room.
     ///
     /// # Errors
     /// [`HostedSpaceFull`] above the quota, or where the file system would have less than `min_free` left.

@@ -1,8 +1,8 @@
-//! The spelling of a package's name where several mirrors share a primary store: of the first publications, on any of them,
-//! one decides on it.
+//! The spelling of a package's name where several mirrors share a primary store: the first publication on any of them
+//! decides on it.
 //!
 //! `hosted/names/{package in lower case}.json` is created once, before the first record of the package. While there are
-//! records, they say the spelling, and no publication reads it.
+//! records, these have the spelling, and publications do not read the object.
 
 use serde::{Deserialize, Serialize};
 

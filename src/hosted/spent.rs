@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 
 use super::{durable_files::DurableFiles, layout::HostedLayout};
 
-/// Most marks: beyond, the oldest is removed. Its reservation has ended, too, so its address stays unusable.
-const MAX_MARKS: usize = 10_000;
+/// Most marks; beyond that, the oldest is removed. Its reservation has ended, so its address stays unusable.
+const MAX_SPENT_MARKS: usize = 10_000;
 
 /// The marks of one directory.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl SpentUploads {
         self.files.sync_folder(&self.folder)?;
         let mut marks = self.marks.lock();
         marks.push_back((expires_at, id.to_owned()));
-        while marks.len() > MAX_MARKS || marks.front().is_some_and(|(until, _)| *until <= now) {
+        while marks.len() > MAX_SPENT_MARKS || marks.front().is_some_and(|(until, _)| *until <= now) {
             let Some((_, oldest)) = marks.pop_front() else { break };
             // The next start removes one that stays.
             let _ = self.files.remove(&self.folder.join(oldest));

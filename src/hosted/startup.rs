@@ -88,7 +88,7 @@ impl HostedStore {
             move |source| OpenHostedError::Io { path, source }
         };
         fs::create_dir_all(dir).map_err(at(dir))?;
-        let lock = hold(&layout)?;
+        let lock = lock_directory(&layout)?;
         check_format(&layout)?;
         let stage = layout.stage();
         if stage.is_dir() {
@@ -129,11 +129,11 @@ impl HostedStore {
     }
 }
 
-/// Takes the directory for this process; it is free again when the file is dropped.
+/// Locks the directory for this process; dropping the file unlocks it.
 ///
 /// # Errors
 /// When another process holds it.
-pub(super) fn hold(layout: &HostedLayout) -> Result<File, OpenHostedError> {
+pub(super) fn lock_directory(layout: &HostedLayout) -> Result<File, OpenHostedError> {
     let path = layout.lock();
     let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
     let file = file.map_err(|source| OpenHostedError::Io { path: path.clone(), source })?;
@@ -167,7 +167,7 @@ fn check_format(layout: &HostedLayout) -> Result<(), OpenHostedError> {
     }
 }
 
-/// Whether a zip that is not here can be had elsewhere.
+/// Whether a zip that is not here can be downloaded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum CopiedZips {
     /// From the primary store, where the record is there.
@@ -201,7 +201,7 @@ fn read_releases(layout: &HostedLayout, index: &mut HostedIndex, copied: CopiedZ
                 record.ok().filter(|record| record.version == version && record.name.eq_ignore_ascii_case(&name));
             let recorded: Vec<_> = record.iter().flat_map(RecordHead::zips).collect();
             let (name, version) = match record {
-                Some(record) => checked(layout, record, copied),
+                Some(record) => served_version(layout, record, copied),
                 None => {
                     tracing::error!(package = %name, %version, "the record of a published version cannot be read");
                     (name.clone(), HostedVersion::unreadable(&version))
@@ -219,8 +219,9 @@ fn read_releases(layout: &HostedLayout, index: &mut HostedIndex, copied: CopiedZ
     Ok(())
 }
 
-/// The version of a record; one whose zip is missing or of another length is not served, unless it can be had elsewhere.
-fn checked(layout: &HostedLayout, record: RecordHead, copied: CopiedZips) -> (String, HostedVersion) {
+/// The name and the version of a record; a version whose zip is missing or of another length is not served, unless the zip
+/// can be downloaded.
+fn served_version(layout: &HostedLayout, record: RecordHead, copied: CopiedZips) -> (String, HostedVersion) {
     let version = HostedVersion::of_record(&record);
     if version.is_served() && blob_len(layout, &version.digest) != Some(version.len) {
         if copied == CopiedZips::InPrimary && version.tag.is_some() {

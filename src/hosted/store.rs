@@ -19,7 +19,7 @@ use super::{
     layout::HostedLayout,
     primary::{Primary, PrimaryUnavailable},
     primary_changes,
-    record::{MAX_PREVIOUS, NewRelease, RecordHead, ReleaseRecord, ReplacedZip, StateChange},
+    record::{MAX_PREVIOUS_ZIPS, NewRelease, RecordHead, ReleaseRecord, ReplacedZip, StateChange},
     space::HostedSpace,
     spent::SpentUploads,
     unreadable,
@@ -40,11 +40,11 @@ pub(crate) struct HostedStore {
     pub(crate) failed: FailedPublications,
     /// The upload addresses that were used.
     pub(crate) spent: SpentUploads,
-    /// Held during a change of records: the index says what the records say.
+    /// Held during a change of records, so that the index agrees with the records.
     pub(super) changing: Mutex<()>,
     /// The zips that may not be removed at present.
     pub(super) held: Arc<HeldZips>,
-    /// Where the packages are, if this directory is a copy.
+    /// The primary store, if this directory is a copy of it.
     pub(super) primary: Option<Primary>,
     /// The zips of a directory that is a copy.
     pub(super) copies: Option<Arc<ZipCopies>>,
@@ -176,9 +176,9 @@ impl HostedStore {
     ///
     /// # Errors
     /// [`PublishRefusal`]; a version with a zip is no error, since the same bytes may be sent again.
-    pub(crate) fn check(&self, release: &str, version: &VersionNumber) -> Result<(), PublishRefusal> {
-        let Some(package) = self.package(release) else { return Ok(()) };
-        if package.name != release {
+    pub(crate) fn check(&self, name: &str, version: &VersionNumber) -> Result<(), PublishRefusal> {
+        let Some(package) = self.package(name) else { return Ok(()) };
+        if package.name != name {
             return Err(PublishRefusal::OtherCase(package.name.clone()));
         }
         if let Some(known) = package.version(version.as_str()) {
@@ -238,10 +238,10 @@ impl HostedStore {
         Ok(Publication::Created(self.note(&record)))
     }
 
-    /// Takes back what a publication that failed has written. What stays because that fails too is in the index.
+    /// Removes what a publication that failed has written. If that fails too, the version is entered into the index.
     fn undo_publication(&self, folded: &str, path: &Path, record: &ReleaseRecord, is_new_blob: bool, is_new: bool) {
         if !is_new {
-            // A record that was replaced and not synced stands: the version is what it says.
+            // A record that was replaced, but not synced, counts.
             if self.record(folded, &record.version).is_ok_and(|present| present == *record) {
                 self.note(record);
                 return;
@@ -320,7 +320,7 @@ impl HostedStore {
             VersionState::Deleted(change) => return Err(ChangeError::Deleted(change.clone())),
             VersionState::Published | VersionState::Yanked | VersionState::Unreadable => {}
         }
-        // The index copies a package that is held when it changes.
+        // Dropped before the change: the index copies a package that is still referenced.
         drop(package);
         let folded = name.to_ascii_lowercase();
         let mut record = self.record(&folded, version)?;
@@ -328,7 +328,7 @@ impl HostedStore {
             return Ok(None);
         }
         let written = self.replace_record(&self.layout.record(&folded, version), &record);
-        // A record that was replaced and not synced stands.
+        // A record that was replaced, but not synced, counts.
         if written.is_ok() || self.record(&folded, version).is_ok_and(|present| present == record) {
             let changed = self.note(&record);
             written?;
@@ -372,7 +372,7 @@ impl HostedStore {
         };
         let mut index = self.index.write();
         let unused = index.set(&record.name, version.clone(), len);
-        let removed = self.held.not_held(unused, version.zips());
+        let removed = self.held.removable_now(unused, version.zips());
         let stored = index.bytes() + self.held.bytes();
         drop(index);
         for digest in removed {
@@ -393,14 +393,14 @@ impl HostedStore {
     }
 }
 
-/// The earlier zips of a moving version, its present one among them.
+/// The earlier zips of a moving version after another publication: the present one is the newest of them.
 pub(super) fn earlier_zips(record: ReleaseRecord) -> Vec<ReplacedZip> {
     let mut previous = record.previous;
     if record.deleted.is_none() {
         let ReleaseRecord { digest, len, publisher, published_at, blob, .. } = record;
         previous.push(ReplacedZip { digest, len, publisher, published_at, blob });
     }
-    previous.drain(..previous.len().saturating_sub(MAX_PREVIOUS));
+    previous.drain(..previous.len().saturating_sub(MAX_PREVIOUS_ZIPS));
     previous
 }
 

@@ -33,7 +33,10 @@ pub(super) fn delete(
     Ok(deleted)
 }
 
-/// Writes the tombstone of a version whose record cannot be read; for any other version `error` stands.
+/// Writes the tombstone of a version whose record cannot be read.
+///
+/// # Errors
+/// `error` for any other version.
 fn write_tombstone(
     store: &HostedStore,
     name: &str,
@@ -62,7 +65,7 @@ fn remove_unused_zips(store: &HostedStore) {
     if store.index.read().has_unreadable() {
         return;
     }
-    // The index is locked for one look at a time: connection threads read it.
+    // The index is locked for each zip anew: connection threads read it.
     let is_used = |digest: &Digest| store.index.read().has_blob(digest) || store.held.holds(digest);
     if let Err(error) = remove_unused_blobs(&store.layout, &store.files, is_used) {
         tracing::warn!(%error, "the zips of a deleted version cannot be removed; the next start tries again");

@@ -11,7 +11,7 @@ pub(crate) struct StoreUpkeep<'s> {
     pub(super) store: &'s HostedStore,
 }
 
-/// What is pruned of a package.
+/// A version, or a zip, that a rule prunes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Prunable {
     /// The package.
@@ -24,7 +24,7 @@ pub(crate) struct Prunable {
     pub(crate) len: u64,
     /// When it was published.
     pub(crate) published_at: Timestamp,
-    /// What becomes of it.
+    /// Which part of the version is pruned.
     pub(crate) what: PrunedPart,
 }
 
@@ -37,7 +37,7 @@ pub(crate) enum PrunedPart {
     EarlierZip,
 }
 
-/// What became of something prunable.
+/// The outcome of pruning one part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PruneOutcome {
     /// It is pruned.

@@ -24,7 +24,7 @@ pub(crate) struct HostedUpload {
 #[derive(Debug)]
 pub(crate) struct UploadedZip {
     pub(super) staged: StagedZip,
-    /// Counted as stored instead once the zip has its name.
+    /// Dropped once the zip has its name, and counts as stored.
     _share: SpaceShare,
     /// Length in bytes.
     pub(crate) len: u64,

@@ -2,8 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
-/// Longest version, in bytes.
-const MAX_VERSION_NUMBER_BYTES: usize = 128;
+use crate::archive::package_model::is_published_version;
+
 /// The moving version, and what stands before the dot of the others.
 const MOVING: &str = "dev";
 
@@ -48,21 +48,14 @@ impl FromStr for VersionNumber {
     type Err = VersionNumberError;
 
     fn from_str(text: &str) -> Result<Self, VersionNumberError> {
-        if text.len() > MAX_VERSION_NUMBER_BYTES {
+        if !is_published_version(text) {
             return Err(VersionNumberError);
         }
-        if Self::names_moving(text) {
-            let is_part =
-                |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-            let valid = text.split('.').all(is_part);
-            return valid.then(|| Self { text: text.to_owned(), semantic: None }).ok_or(VersionNumberError);
-        }
-        let version = semver::Version::parse(text).map_err(|_| VersionNumberError)?;
-        // Versions that differ in build metadata alone have no order.
-        if !version.build.is_empty() {
-            return Err(VersionNumberError);
-        }
-        Ok(Self { text: text.to_owned(), semantic: Some(version) })
+        let semantic = match Self::names_moving(text) {
+            true => None,
+            false => Some(semver::Version::parse(text).map_err(|_| VersionNumberError)?),
+        };
+        Ok(Self { text: text.to_owned(), semantic })
     }
 }
 

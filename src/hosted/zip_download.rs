@@ -1,4 +1,4 @@
-//! Downloads a zip from the primary store into the directory. It has its name here only when it has its digest.
+//! Downloads a zip from the primary store into the directory. The file gets its name after its digest was compared.
 
 use std::{io, time::Duration};
 
@@ -19,7 +19,7 @@ pub(crate) enum ZipDownloadError {
     NoRoom,
     /// The directory cannot be written.
     Unwritable,
-    /// No version has it any more, or it cannot be had elsewhere.
+    /// No version has it any more, or there is no primary store.
     Unknown,
 }
 
@@ -96,19 +96,19 @@ fn damaged(digest: &Digest, name: &str) -> ZipDownloadError {
     ZipDownloadError::Damaged
 }
 
-/// Notes that a zip is served: those that were not for the longest time make room for others.
+/// Records that a zip is served: the least recently used copies make room for others.
 pub(crate) fn note_use(store: &HostedStore, digest: &Digest) {
-    store.copies.iter().for_each(|copies| copies.used(digest));
+    store.copies.iter().for_each(|copies| copies.note_use(digest));
 }
 
-/// Tells `listener` of every copy that is removed: who has it open closes it.
+/// Calls `listener` with the digest of every copy that is removed, so that open handles on it are closed.
 pub(crate) fn on_zip_removal(store: &HostedStore, listener: impl Fn(&Digest) + Send + Sync + 'static) {
     if let Some(copies) = &store.copies {
         copies.on_removal(listener);
     }
 }
 
-/// Removes a zip that is not what its digest says, where it can be had from the primary store. Blocks.
+/// Removes a copy whose bytes do not have its digest, if the primary store has the zip. Blocks.
 pub(crate) fn discard_copy(store: &HostedStore, digest: &Digest) {
     let Some(copies) = store.copies.as_ref().filter(|copies| copies.is_removable(digest)) else { return };
     tracing::warn!(%digest, "the copy of a published zip is damaged, and is downloaded again");

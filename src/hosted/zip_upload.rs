@@ -1,7 +1,7 @@
 //! Uploads zips to the primary store before a record names them.
 //!
-//! What no record names may be deleted there. So a zip is stored under a name that is safe for some time, and the
-//! record that names it is written within that time, or the name is looked for again.
+//! A zip that no record names may be deleted there. So a zip is stored under a name that is safe for some time, and the
+//! record that names it is written within that time, or a new name is requested.
 
 use std::fs::File;
 
@@ -37,8 +37,16 @@ pub(super) fn upload_publication(
     upload(primary, &zip.digest, zip.file(), zip.len).map(Some)
 }
 
-/// Uploads the zips of a version that is here alone, and enters the names of their objects into its record. False: one
-/// cannot be read here.
+/// The outcome of [`upload_zips`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ZipsUpload {
+    /// The primary store has all of them.
+    Done,
+    /// One cannot be read here.
+    Unreadable,
+}
+
+/// Uploads the zips of a version that is here alone, and enters the names of their objects into its record.
 ///
 /// # Errors
 /// When the primary store cannot be used.
@@ -46,7 +54,7 @@ pub(super) fn upload_zips(
     store: &HostedStore,
     primary: &Primary,
     record: &mut ReleaseRecord,
-) -> Result<bool, PrimaryUnavailable> {
+) -> Result<ZipsUpload, PrimaryUnavailable> {
     for _ in 0..COMPARE_ATTEMPTS {
         let mut first_look = None;
         for (digest, len, blob) in record.zips_mut() {
@@ -54,7 +62,7 @@ pub(super) fn upload_zips(
                 Ok(file) => file,
                 Err(error) => {
                     tracing::error!(%digest, %error, "a published zip that the shared bucket does not have cannot be read");
-                    return Ok(false);
+                    return Ok(ZipsUpload::Unreadable);
                 }
             };
             let ZipName { name, looked_at } = upload(primary, &digest, &file, len)?;
@@ -62,7 +70,7 @@ pub(super) fn upload_zips(
             *blob = Some(name);
         }
         if first_look.is_none_or(|looked_at| primary.objects.may_be_named(&looked_at)) {
-            return Ok(true);
+            return Ok(ZipsUpload::Done);
         }
     }
     Err(CONTENDED)
