@@ -37,6 +37,14 @@ impl Key {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The part of the key that names its package: `upstream:name`, else `upstream/owner/repository`.
+    pub(crate) fn package(&self) -> &str {
+        let first = self.0.split('/').next().unwrap_or_default();
+        let segments = if first.contains(':') { 1 } else { 3 };
+        let end = self.0.match_indices('/').nth(segments - 1).map_or(self.0.len(), |(at, _)| at);
+        &self.0[..end]
+    }
 }
 
 impl fmt::Display for Key {

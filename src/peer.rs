@@ -28,7 +28,7 @@ pub struct Peer {
     pub local: SocketAddr,
     /// Where the mirror has accepted the connection.
     pub listener: ListenerKind,
-    /// The certificate by which the client has proved who it is; `None` without mutual TLS.
+    /// The certificate that the client has authenticated itself with; `None` without mutual TLS.
     pub certificate: Option<Arc<ClientCertificate>>,
 }
 
@@ -82,7 +82,7 @@ pub enum Refusal {
 #[error("the connection is broken in place of a response")]
 pub struct BreakConnection;
 
-/// Whose request the present task answers, and what it may fetch.
+/// The client whose request the present task answers, and what it may fetch.
 struct AnsweredClient {
     client: ClientId,
     allowance: Option<Arc<FetchAllowance>>,
@@ -92,12 +92,12 @@ tokio::task_local! {
     static CLIENT: AnsweredClient;
 }
 
-/// For whom an upstream is asked: places for downloads are shared among clients.
+/// The client on whose behalf an upstream is asked: places for downloads are shared among clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClientId {
     /// One address; of IPv6 its /64 network, which one client has to itself.
     Address(IpAddr),
-    /// Valid credentials, by a number that no other credential has; wherever the request comes from.
+    /// Valid credentials, from any address: a number that no other credential has.
     Credential(u64),
     /// The mirror itself: warming, revalidations, administration.
     Mirror,

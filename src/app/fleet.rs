@@ -15,7 +15,7 @@ use crate::{
     blocking::spawn_blocking,
     cache::{Cache, FleetTier},
     config::Config,
-    fleet::{FleetNode, NodeClient, NodeClientError, NodeConnections, NodeDiscovery, Nodes, ReadFiles},
+    fleet::{CertificateReload, FleetNode, NodeClient, NodeClientError, NodeConnections, NodeDiscovery, Nodes},
     http::body::Body,
     peer::{Peer, Refusal},
     server::{self, Bound, Handler, InheritedSockets},
@@ -49,7 +49,7 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Option<Arc<FleetTier
 /// When there is no section `[fleet]`, or a file of it cannot be used.
 pub(crate) fn node_client(config: &Config, node: &FleetNode) -> anyhow::Result<reqwest::Client> {
     let section = config.fleet.as_ref().context("there is no section [fleet]")?;
-    Ok(NodeConnections::new(section, read_node_authorities)?.of(node)?)
+    Ok(NodeConnections::new(section, read_node_authorities)?.client_for(node)?)
 }
 
 /// All nodes of the fleet. Blocks.
@@ -118,7 +118,7 @@ async fn follow_files(period: Duration, fleet: Arc<FleetTier>) {
         match spawn_blocking(move || connections.reload()).await {
             Ok(Ok(read)) => {
                 last_failure = None;
-                if read == ReadFiles::Changed {
+                if read == CertificateReload::Changed {
                     tracing::info!("this node's certificate towards other nodes is read again");
                 }
             }

@@ -102,7 +102,7 @@ impl FleetTier {
 
     /// The node that decides on new content while the bucket cannot be asked; `None` where it is this one, or none does.
     pub(super) fn deciding_node(&self) -> Option<FleetNode> {
-        self.nodes.load().first_but_own().cloned()
+        self.nodes.load().deciding_node().cloned()
     }
 
     /// True while this node reads a key from another one.

@@ -14,7 +14,8 @@ pub struct Config {
     pub node: String,
     /// All nodes, this one too, in the same order on each.
     pub nodes: Vec<FleetNode>,
-    /// In place of `nodes`: the address of a name in DNS that has the addresses of all nodes. `node` is the own one then.
+    /// In place of `nodes`: an address whose host has the addresses of all nodes in DNS. `node` is then this node's own
+    /// address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discover: Option<BaseUrl>,
     /// Addresses to listen on for other nodes, with mutual TLS.
@@ -63,7 +64,7 @@ pub struct FleetNode {
     pub name: String,
     /// The address of its listener for nodes.
     pub url: BaseUrl,
-    /// Where it was found in DNS: the address that its URL's host is there.
+    /// The address that DNS has for the host of the URL; `None` for a node of the list `nodes`.
     pub address: Option<SocketAddr>,
 }
 

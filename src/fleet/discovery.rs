@@ -27,7 +27,7 @@ pub struct NodeDiscovery {
 }
 
 impl NodeDiscovery {
-    /// That of a section; `None` where the nodes are listed, or the section is wrong.
+    /// The discovery of a section; `None` where the nodes are listed, or the section is not valid.
     pub fn of(section: &Config) -> Option<Self> {
         let url = section.discover.clone()?;
         let host = url.url().host_str()?.to_owned();
@@ -54,8 +54,8 @@ impl NodeDiscovery {
         self.own.to_string()
     }
 
-    /// The nodes at these addresses, each named by its own, in order. This node is one of them in any case; addresses
-    /// of the other family are those of the same nodes.
+    /// The nodes at these addresses, each named by its address, in order. This node is always one of them. Only
+    /// addresses of its family count: those of the other family belong to the same nodes.
     fn at(&self, addresses: impl IntoIterator<Item = IpAddr>) -> Vec<FleetNode> {
         let is_same_family = |address: &IpAddr| address.is_ipv4() == self.own.is_ipv4();
         let mut addresses: Vec<_> = addresses.into_iter().filter(is_same_family).collect();

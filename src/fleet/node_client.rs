@@ -15,14 +15,15 @@ use crate::{
     value::rate_floor::{RateFloor, with_rate_floor},
 };
 
-/// The slowest body that is waited for, bytes per second in each window of waiting. It is less than what the other node
+/// The slowest body that is waited for, bytes per second in each window of waiting. Less than the rate that the other node
 /// demands of the forge, whose bytes it passes on.
 const MIN_NODE_RATE: u64 = 4 << 10;
+/// The time of waiting over which the rate is averaged.
 const NODE_RATE_WINDOW: Duration = Duration::from_secs(60);
-/// Longest wait for a node that is told of a change.
+/// Longest wait for the answer to a notice of a change.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Asks other nodes. Cheap to clone.
+/// The client of the other nodes. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct NodeClient {
     connections: NodeConnections,
@@ -63,7 +64,7 @@ pub struct NodeBody {
 }
 
 impl NodeClient {
-    /// Uses these connections.
+    /// A client over these connections.
     pub fn new(config: &Config, connections: NodeConnections) -> Self {
         Self { connections, response_timeout: config.response_timeout.0, idle_timeout: config.idle_timeout.0 }
     }
@@ -90,10 +91,10 @@ impl NodeClient {
         Ok(NodeBody { len, bytes: with_rate_floor(body(response, self.idle_timeout), floor, || NodeError::TimedOut) })
     }
 
-    /// Says to a node that this one has written a change to the bucket.
+    /// Notifies a node that this one has written a change to the bucket.
     ///
     /// # Errors
-    /// See [`NodeError`]; the node reads the change at its next turn then.
+    /// See [`NodeError`]; the node then reads the change at its next interval.
     pub async fn notify_changed(&self, node: &FleetNode) -> Result<(), NodeError> {
         let request = self.http(node)?.post(format!("{}{CHANGES_PATH}", node.url)).send();
         let response = timeout(NOTICE_TIMEOUT, request).await.map_err(|_| NodeError::TimedOut)?;
@@ -104,7 +105,7 @@ impl NodeClient {
     }
 
     fn http(&self, node: &FleetNode) -> Result<reqwest::Client, NodeError> {
-        self.connections.of(node).map_err(|error| {
+        self.connections.client_for(node).map_err(|error| {
             tracing::error!(node = node.name, %error, "another node cannot be asked");
             NodeError::Unreachable
         })

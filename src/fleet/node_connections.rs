@@ -23,16 +23,17 @@ pub struct NodeConnections {
 struct NodeConnectionState {
     files: NodeFiles,
     authorities: Vec<Certificate>,
-    /// Those of nodes from DNS by their address, since all of these have one name; those of listed nodes under `None`.
+    /// One client for each address of a node from DNS, since all of these have one name; one for all listed nodes, under
+    /// `None`.
     clients: HashMap<Option<SocketAddr>, reqwest::Client>,
 }
 
-/// What the files of the section have.
+/// The content of the section's files.
 #[derive(Debug)]
 struct NodeFiles {
     /// Certificate and key.
     pem: Vec<u8>,
-    /// Of all files.
+    /// SHA-256 of all files together.
     digest: Digest,
 }
 
@@ -61,21 +62,21 @@ impl NodeConnections {
     ///
     /// # Errors
     /// When a file cannot be used: what was read before stays in use.
-    pub fn reload(&self) -> Result<ReadFiles, NodeClientError> {
+    pub fn reload(&self) -> Result<CertificateReload, NodeClientError> {
         let files = NodeFiles::read(&self.section)?;
         if files.digest == self.state.lock().files.digest {
-            return Ok(ReadFiles::Unchanged);
+            return Ok(CertificateReload::Unchanged);
         }
         let state = NodeConnectionState::new(&self.section, files, self.read_authorities)?;
         *self.state.lock() = state;
-        Ok(ReadFiles::Changed)
+        Ok(CertificateReload::Changed)
     }
 
     /// The client for requests to a node.
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn of(&self, node: &FleetNode) -> Result<reqwest::Client, NodeClientError> {
+    pub fn client_for(&self, node: &FleetNode) -> Result<reqwest::Client, NodeClientError> {
         let mut state = self.state.lock();
         if let Some(client) = state.clients.get(&node.address) {
             return Ok(client.clone());
@@ -85,28 +86,28 @@ impl NodeConnections {
         Ok(client)
     }
 
-    /// Closes the connections to nodes that are none of these.
+    /// Closes the connections to nodes that are not among `nodes`.
     pub fn retain(&self, nodes: &[FleetNode]) {
         let stays = |address: &Option<SocketAddr>| nodes.iter().any(|node| node.address == *address);
         self.state.lock().clients.retain(|address, _| stays(address));
     }
 }
 
-/// Whether the files have changed.
+/// The outcome of [`NodeConnections::reload`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadFiles {
-    /// They have, and are used.
+pub enum CertificateReload {
+    /// The files have changed, and are in use.
     Changed,
-    /// They have not.
+    /// The files are the same.
     Unchanged,
 }
 
 impl NodeConnectionState {
-    /// Without a connection.
+    /// The state without a connection.
     fn new(section: &Config, files: NodeFiles, read_authorities: ReadAuthorities) -> Result<Self, NodeClientError> {
         let path = path_of("ca_file", section.ca_file.as_deref())?;
         let authorities = read_authorities(path)?;
-        // Built to see whether it can be.
+        // Built once, so that a value that cannot be used is an error here.
         build(section, &files.pem, authorities.clone(), None)?;
         Ok(Self { files, authorities, clients: HashMap::new() })
     }

@@ -1,14 +1,11 @@
-//! Which node owns a package: rendezvous hashing, so that a change of the list moves only what it must.
+//! Which node owns a package: rendezvous hashing, so that a change of the list of nodes moves few packages.
 
 use std::sync::Arc;
 
 use super::FleetNode;
 use crate::entry::{Digest, Key};
 
-/// Parts of a key that name the package: upstream, owner and repository. A plain name is one part, `upstream:name`.
-const PACKAGE_PARTS: usize = 3;
-
-/// The nodes, as one of them sees them.
+/// The nodes of the fleet, with the position of this one.
 #[derive(Clone, Debug)]
 pub struct Nodes {
     all: Arc<[FleetNode]>,
@@ -20,9 +17,9 @@ pub struct Nodes {
 /// Whether the order of the nodes is the same on each of them at all times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NodeOrder {
-    /// It is configured, so it is.
+    /// Yes: it is configured.
     Configured,
-    /// It is not: the nodes are those that a node has found last.
+    /// No: each node has the nodes that it found last.
     Found,
 }
 
@@ -47,14 +44,15 @@ impl Nodes {
         &self.all
     }
 
-    /// True where this node decides alone while the bucket cannot: it is the first one of the configured order.
+    /// True where this node decides alone on new content while the bucket cannot be asked: it is the first one of the
+    /// configured order.
     pub fn decides_alone(&self) -> bool {
         self.order == NodeOrder::Configured && self.own == 0
     }
 
     /// The nodes that come before this one for a key, the owner first; none where this node is the owner.
     pub fn before_own(&self, key: &Key) -> Vec<&FleetNode> {
-        let package = package_of(key);
+        let package = key.package();
         let score = |node: &FleetNode| Digest::of(format!("{}\n{package}", node.name).as_bytes());
         let own = score(&self.all[self.own]);
         let mut before: Vec<_> =
@@ -68,17 +66,10 @@ impl Nodes {
         self.all.iter().enumerate().filter(|(position, _)| *position != self.own).map(|(_, node)| node)
     }
 
-    /// The node that decides alone while the bucket cannot, where it is another one; see [`Nodes::decides_alone`].
-    pub fn first_but_own(&self) -> Option<&FleetNode> {
+    /// The node that decides alone while the bucket cannot be asked, if it is another one; see [`Nodes::decides_alone`].
+    pub fn deciding_node(&self) -> Option<&FleetNode> {
         (self.order == NodeOrder::Configured && self.own > 0).then(|| &self.all[0])
     }
-}
-
-fn package_of(key: &Key) -> &str {
-    let text = key.as_str();
-    let parts = if text.split('/').next().is_some_and(|first| first.contains(':')) { 1 } else { PACKAGE_PARTS };
-    let end = text.match_indices('/').nth(parts - 1).map_or(text.len(), |(at, _)| at);
-    &text[..end]
 }
 
 #[cfg(test)]
@@ -101,10 +92,10 @@ mod tests {
         let all = fleet(2);
         let of = |name: &str, make: fn(&[FleetNode], &str) -> Option<Nodes>| make(&all, name).expect("one of them");
         assert!(of("node0", Nodes::new).decides_alone() && !of("node1", Nodes::new).decides_alone());
-        assert_eq!(of("node1", Nodes::new).first_but_own(), Some(&all[0]));
+        assert_eq!(of("node1", Nodes::new).deciding_node(), Some(&all[0]));
         for name in ["node0", "node1"] {
             let nodes = of(name, Nodes::found);
-            assert!(!nodes.decides_alone() && nodes.first_but_own().is_none());
+            assert!(!nodes.decides_alone() && nodes.deciding_node().is_none());
         }
     }
 

@@ -73,7 +73,7 @@ impl RevokedCertificates {
     }
 }
 
-/// The certificates that a listener of the mirror shows, as they are in use. Replaced when their files change.
+/// The certificates that a listener of the mirror uses. Replaced when their files change.
 #[derive(Debug, Default)]
 pub struct ServerCertificates(ArcSwap<Vec<CertificateEnd>>);
 
@@ -101,14 +101,14 @@ impl ServerCertificates {
 /// The certificates of all listeners.
 #[derive(Clone, Debug, Default)]
 pub struct OwnCertificates {
-    /// Those that clients see.
+    /// Those of the listeners for clients.
     pub to_clients: Arc<ServerCertificates>,
-    /// That which the other nodes of the fleet see.
+    /// That of the listener for the other nodes of the fleet.
     pub to_nodes: Option<Arc<ServerCertificates>>,
 }
 
 impl OwnCertificates {
-    /// The present ones, each under a name of its own.
+    /// The present certificates, each with a different name.
     pub fn get(&self) -> Vec<CertificateEnd> {
         let to_nodes = self.to_nodes.iter().flat_map(|certificates| certificates.get().to_vec());
         let to_nodes = to_nodes.map(|end| CertificateEnd { name: format!("{} (fleet)", end.name), ..end });

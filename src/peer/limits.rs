@@ -20,10 +20,11 @@ use tokio::time::Instant;
 use super::{ClientId, Refusal};
 use crate::value::ByteSize;
 
-/// Clients whose use is remembered, about 200 bytes each; beyond that, those without a request are forgotten.
-const MAX_CLIENTS: usize = 10_000;
-/// Window of the rates per second and per minute.
+/// Most clients in the table, about 200 bytes each; beyond that, those without a request are removed.
+const MAX_CLIENTS_IN_TABLE: usize = 10_000;
+/// Window of the rates per second.
 const SECOND: Duration = Duration::from_secs(1);
+/// Window of the rates per minute.
 const MINUTE: Duration = Duration::from_secs(60);
 /// Longest time that a client pays for bytes it was sent.
 const MAX_DEBT: Duration = Duration::from_secs(600);
@@ -56,7 +57,7 @@ pub struct ClientLimits {
 
 impl ClientLimits {
     /// True when there is a limit besides that of connections.
-    fn has_any_of_requests(&self) -> bool {
+    fn limits_requests(&self) -> bool {
         self.requests.is_some()
             || self.requests_per_second.is_some()
             || self.bytes_per_second.is_some()
@@ -139,7 +140,7 @@ impl Rate {
     }
 }
 
-/// What one of `per_window` costs of the window.
+/// The part of a window that one of `per_window` units takes.
 fn cost(window: Duration, per_window: u32) -> Duration {
     window / per_window.max(1)
 }
@@ -161,7 +162,7 @@ impl ClientTable {
     /// The limit that the client has reached.
     pub fn begin(self: &Arc<Self>, client: ClientId) -> Result<Option<ClientRequest>, Refusal> {
         let limits = self.limits.load();
-        if client == ClientId::Mirror || !limits.has_any_of_requests() {
+        if client == ClientId::Mirror || !limits.limits_requests() {
             return Ok(None);
         }
         let usage = self.usage(client);
@@ -189,7 +190,8 @@ impl ClientTable {
         Ok(Some(ClientRequest(Arc::new(allowance))))
     }
 
-    /// Refuses a connection of a client that has `held`, if that is the most it may have. Counts them only under a limit.
+    /// True, and counted as a refusal, if a client that holds `held` connections may have no more. Calls `held` only
+    /// under a limit.
     pub fn refuses_connection(&self, client: ClientId, held: impl FnOnce() -> usize) -> bool {
         let Some(most) = self.limits.load().connections.filter(|_| client != ClientId::Mirror) else { return false };
         let refused = u64::try_from(held()).unwrap_or(u64::MAX) >= u64::from(most);
@@ -227,10 +229,10 @@ impl ClientTable {
 
     fn usage(&self, client: ClientId) -> Arc<Mutex<ClientUsage>> {
         let mut clients = self.clients.lock();
-        if clients.len() >= MAX_CLIENTS && !clients.contains_key(&client) {
+        if clients.len() >= MAX_CLIENTS_IN_TABLE && !clients.contains_key(&client) {
             let now = Instant::now();
             clients.retain(|_, usage| Arc::strong_count(usage) > 1 || !usage.lock().is_unused(now));
-            if clients.len() >= MAX_CLIENTS {
+            if clients.len() >= MAX_CLIENTS_IN_TABLE {
                 clients.retain(|_, usage| Arc::strong_count(usage) > 1);
             }
         }
@@ -255,7 +257,7 @@ impl ClientRequest {
         self.0.clone()
     }
 
-    /// Why something was not fetched for the request, if so.
+    /// Why something was not fetched for the request; `None` if nothing was refused.
     pub fn refused_fetch(&self) -> Option<Refusal> {
         *self.0.refused.lock()
     }
@@ -293,7 +295,7 @@ pub struct FetchAllowance {
 }
 
 impl FetchAllowance {
-    /// Takes one cold miss.
+    /// Counts one cold miss, if the limits allow it.
     ///
     /// # Errors
     /// How long to wait, when the client has reached a limit.
@@ -370,11 +372,11 @@ mod tests {
     async fn the_table_is_bounded_and_keeps_clients_with_requests() {
         let table = ClientTable::new(ClientLimits { requests: Some(9), ..ClientLimits::default() });
         let held = table.begin(client(0)).expect("a request");
-        for number in 1..3 * u32::try_from(MAX_CLIENTS).expect("small") {
+        for number in 1..3 * u32::try_from(MAX_CLIENTS_IN_TABLE).expect("small") {
             drop(table.begin(client(number)).expect("a request"));
         }
         let clients = table.clients.lock();
-        assert!(clients.len() <= MAX_CLIENTS && clients.contains_key(&client(0)), "{}", clients.len());
+        assert!(clients.len() <= MAX_CLIENTS_IN_TABLE && clients.contains_key(&client(0)), "{}", clients.len());
         drop(held);
     }
 }

@@ -1,6 +1,6 @@
-//! What is known of the request for which a task works: the mirrors that it came through, so that a mirror recognises its
-//! own request when it comes back, and its id, so that the logs of a chain of mirrors can be joined. Nothing else of a
-//! client's request is forwarded.
+//! The trace of the request that a task works for: the mirrors that it came through, so that a mirror recognises its own
+//! request when it comes back, and its id, so that the logs of a chain of mirrors can be joined. Nothing else of a client's
+//! request is forwarded.
 
 use std::{future::Future, sync::Arc};
 
@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 use crate::http::field::{proxies, via};
 
-/// How the pseudonym of every mirror begins. An instance number of 12 hexadecimal digits follows.
+/// The beginning of every mirror's pseudonym. An instance number of 12 hexadecimal digits follows.
 pub(crate) const PSEUDONYM_PREFIX: &str = "srm-mirror-";
 /// Digits of an instance number.
 const INSTANCE_DIGITS: usize = 12;
@@ -54,7 +54,7 @@ impl RequestTrace {
         self.id.as_ref()
     }
 
-    /// True when the request came through more mirrors than are kept: it goes round in a loop, or might.
+    /// True when the request came through more mirrors than are recorded: it may go in a loop.
     pub fn is_too_long(&self) -> bool {
         self.is_too_long
     }

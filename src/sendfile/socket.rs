@@ -22,7 +22,7 @@ use super::{FilePart, MIN_SLICE_BYTES, find_file};
 /// it yields itself: one turn of a connection is two or three times as much.
 const MAX_SENDFILE_BYTES: usize = 2 << 20;
 
-/// What a connection tells its [`Socket`]. Clones are of the same socket.
+/// Controls the [`Socket`] of a connection: whether more data follows, and how it is closed. Clones are of the same socket.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SocketControl(Arc<SocketFlags>);
 
@@ -33,7 +33,7 @@ struct SocketFlags {
 }
 
 impl SocketControl {
-    /// Says whether the response body has more data than was handed to the socket. Set by the body.
+    /// Sets whether the response body has more data than was passed to the socket. Called by the body.
     pub(crate) fn set_more_data(&self, more: bool) {
         self.0.more_data.store(more, Ordering::Relaxed);
     }
@@ -54,7 +54,7 @@ impl SocketControl {
     }
 }
 
-/// What the next write of a list of slices is.
+/// How the beginning of a list of slices is written.
 enum NextWrite<'a> {
     /// No slice is in a mapping: an ordinary vectored write.
     Memory,

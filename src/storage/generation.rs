@@ -97,15 +97,10 @@ impl Generation {
     }
 }
 
-/// The counter of a key's package, by the FNV-1a hash of the key's first segments. FNV-1a is enough: names are short, and
-/// a collision only costs a recomputation.
+/// The counter of a key's package. FNV-1a is enough: names are short, and a collision only costs a recomputation.
 fn counter_index(key: &Key) -> usize {
-    // Keys have the form `upstream:name/…` or `upstream/owner/repo/…`.
-    let first = key.as_str().split('/').next().unwrap_or_default();
-    let segments = if first.contains(':') { 1 } else { 3 };
-    let package = key.as_str().split_inclusive('/').take(segments).flat_map(str::bytes);
-    let hash =
-        package.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let add = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = key.package().bytes().fold(0xcbf2_9ce4_8422_2325, add);
     usize::try_from(hash % GENERATION_COUNTERS as u64).unwrap_or(0)
 }
 

@@ -1,21 +1,6 @@
 use std::os::unix::fs::symlink;
 
-use bytes::Bytes;
-
-use super::*;
-use crate::entry::{Document, DocumentMeta, UpstreamStatus, Validators};
-
-fn document(body: &'static str) -> Document {
-    let body = Bytes::from_static(body.as_bytes());
-    let meta = DocumentMeta {
-        digest: Digest::of(&body),
-        validated_at: Timestamp::UNIX_EPOCH,
-        changed_at: Timestamp::UNIX_EPOCH,
-        validators: Validators::default(),
-        upstream_status: UpstreamStatus::default(),
-    };
-    Document { meta: Arc::new(meta), body }
-}
+use super::{documents::document, *};
 
 /// Puts a file in place that opening fails for with an error of the system (ELOOP), also for root; returns its content.
 fn make_unreadable(path: &Path) -> Vec<u8> {
@@ -35,7 +20,7 @@ async fn a_start_leaves_what_the_disk_cannot_read_serves_the_rest_and_says_so() 
     let rig = rig(64);
     for (name, seed) in [("a", 1), ("b", 2)] {
         store(&rig.disk, name, &body(seed, 50_000)).await;
-        rig.disk.documents().put(&key(name), &document("{}")).await.expect("stored");
+        rig.disk.documents().put(&key(name), &document(b"{}")).await.expect("stored");
     }
     let sidecar = rig.disk.layout.sidecar(&Digest::of(&body(1, 50_000)));
     let list = rig.disk.layout.document(&layout::document_id(&key("a")));
@@ -73,13 +58,13 @@ async fn a_document_that_cannot_be_removed_does_not_stop_the_trimming_of_the_oth
     let rig = rig(64);
     let long: &'static str = "x".repeat(300_000).leak();
     for name in ["a", "b", "c"] {
-        rig.disk.documents().put(&key(name), &document(long)).await.expect("stored");
+        rig.disk.documents().put(&key(name), &document(long.as_bytes())).await.expect("stored");
     }
     // A folder in place of the oldest file cannot be unlinked.
     let oldest = rig.disk.layout.document(&layout::document_id(&key("a")));
     fs::remove_file(&oldest).expect("there");
     fs::create_dir(&oldest).expect("made");
-    rig.disk.documents().put(&key("d"), &document(long)).await.expect("stored");
+    rig.disk.documents().put(&key("d"), &document(long.as_bytes())).await.expect("stored");
     let keys = rig.disk.documents().keys().await.expect("works");
     assert!(!keys.contains(&key("b")) && keys.contains(&key("c")) && keys.contains(&key("d")), "{keys:?}");
     assert!(rig.disk.inventory().usage().documents <= 1 << 20);
