@@ -12,8 +12,8 @@ mod nodes;
 
 pub use config::{Config, FleetNode};
 pub use discovery::NodeDiscovery;
-pub use node_client::{NodeBody, NodeClient, NodeClientError, NodeError};
-pub use node_connections::{CertificateReload, NodeConnections, ReadAuthorities};
+pub use node_client::{NodeBody, NodeClient, NodeError};
+pub use node_connections::{CertificateReload, NodeClientError, NodeConnections, ReadAuthorities};
 pub use nodes::Nodes;
 
 /// The path of an archive on the listener for nodes, before its key.

@@ -8,7 +8,7 @@
 //! folder is synced; the record is written, synced and linked under its name, which fails where there is one; that folder
 //! is synced. So there is never a record without its zip, and a kill leaves all of a version or nothing.
 //!
-//! Where several mirrors share a bucket, that is the [`primary`] store, and the directory is a copy of it: publications and
+//! Where several mirrors share a bucket, that is the primary store ([`primary_store`]), and the directory is a copy of it: publications and
 //! changes are done there first ([`primary_changes`]), every mirror follows ([`following`]), and a zip that is not here is
 //! downloaded when it is asked for ([`zip_download`]).
 
@@ -26,7 +26,9 @@ mod layout;
 mod local_uploads;
 mod primary;
 mod primary_changes;
+mod primary_store;
 mod record;
+mod record_copies;
 mod reservations;
 mod restore;
 mod retention;
@@ -36,11 +38,13 @@ mod spelling;
 mod spent;
 mod startup;
 mod store;
+mod store_changes;
 mod unreadable;
 mod upkeep;
 mod upload;
 mod version;
 mod zip_download;
+mod zip_hold;
 mod zip_upload;
 
 #[cfg(test)]
@@ -53,7 +57,7 @@ pub(crate) use failed::FailedPublication;
 pub(crate) use following::{HostedFollower, is_complete, is_copy, refresh, refresh_version};
 pub(crate) use index::{HostedPackage, HostedVersion, VersionState};
 pub use primary::zips_of_record;
-pub(crate) use primary::{
+pub(crate) use primary_store::{
     ListedRecord, PrimaryDownloadError, PrimaryObject, PrimaryPage, PrimaryStore, PrimaryUnavailable, PrimaryWrite,
     ZipName,
 };
@@ -68,4 +72,4 @@ pub(crate) use store::{ChangeError, HostedStore, Publication, PublishRefusal};
 pub(crate) use upkeep::{Prunable, PruneOutcome, PrunedPart};
 pub(crate) use upload::{HostedUpload, UploadError, UploadedZip};
 pub(crate) use version::{VersionNumber, VersionNumberError};
-pub(crate) use zip_download::{ZipDownloadError, discard_copy, download_zip, note_use, on_zip_removal};
+pub(crate) use zip_download::{ZipDownloadError, discard_copy, download_zip, on_zip_removal};

@@ -21,6 +21,7 @@ use tracing_subscriber::{
 };
 
 mod access;
+mod access_event;
 mod audit;
 mod cache_metrics;
 #[cfg(test)]
@@ -33,7 +34,8 @@ mod recent;
 mod terminal_line;
 
 use access::AccessForm;
-pub use access::{AccessEvent, access_log_enabled, write_access_event};
+pub use access::{access_log_enabled, write_access_event};
+pub use access_event::AccessEvent;
 pub use audit::{AUDIT_DEADLINE, AuditConfig, AuditEvent, AuditLog, AuditUnwritable};
 pub use cache_metrics::{CacheCounters, CacheMetrics, DOWNLOAD_OUTCOMES, DownloadOutcome};
 use line_queue::{LineQueue, LineWriter};

@@ -13,9 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     NewToken, TokenOutcome,
+    nonces::NonceUse,
     signing_keys::{self, SigningKeys, StoredKey},
     token_changes,
-    tokens::{TokenError, TokenRecord, Tokens},
+    token_record::{SharedAccountsError, TokenError, TokenRecord},
+    tokens::Tokens,
 };
 use crate::{entry::Digest, value::Secret};
 
@@ -25,23 +27,6 @@ const KEY_SPREAD_TIME: Duration = Duration::from_secs(10);
 const MAX_WAIT_FOR_CHANGE: Duration = Duration::from_secs(20);
 /// The last use of a token is written to the bucket when it is later than the one there by more than this, seconds.
 const SHARED_USE_RESOLUTION_S: i64 = 3600;
-
-/// Why the accounts in the bucket cannot be read or written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SharedAccountsError {
-    /// It cannot be asked.
-    #[error("the tokens are in the shared bucket, which cannot be used at present")]
-    Unavailable,
-    /// They are sealed with another key.
-    #[error("the tokens in the shared bucket cannot be opened: shared.secret_file must be the same on every mirror")]
-    OtherSecret,
-    /// There is no key.
-    #[error("shared.secret_file was not set when this mirror started; set it, and start the mirror again")]
-    NoSecret,
-    /// Other mirrors change them all the time.
-    #[error("other mirrors change the tokens at the same time")]
-    Busy,
-}
 
 /// The accounts in the bucket, which all its mirrors share.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -70,15 +55,6 @@ pub(crate) trait SharedAccounts: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// When the bucket cannot be asked.
     fn spend(&self, nonce: Digest) -> BoxFuture<'_, Result<NonceUse, SharedAccountsError>>;
-}
-
-/// Whether a nonce was used before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NonceUse {
-    /// No mirror has seen it.
-    First,
-    /// A mirror has seen it.
-    Repeated,
 }
 
 /// The accounts of one mirror.

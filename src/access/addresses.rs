@@ -16,10 +16,10 @@ use http::{Method, Uri};
 use jiff::{SignedDuration, Timestamp};
 use percent_encoding::percent_decode_str;
 
-use super::{
-    Principal, address_credential::AddressCredential, signing_keys::SigningKeys, upload_addresses::UPLOAD_LIFETIME,
-};
+use super::{Principal, address_credential::AddressCredential, signing_keys::SigningKeys};
 
+/// How long an upload address holds, and the reservation that it belongs to.
+pub(crate) const UPLOAD_LIFETIME: SignedDuration = SignedDuration::from_mins(10);
 /// The query parameter of a signature, with its equals sign.
 const SIGNATURE_PARAMETER: &str = "srm=";
 /// Part of every signed text, so that no signature of another use of the keys is valid here.

@@ -8,25 +8,17 @@ use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::HeaderMap;
-use jiff::{SignedDuration, Timestamp};
-use md5::{Digest as _, Md5};
+use jiff::Timestamp;
 
 use super::{
     InvalidCredential, NonceUse, Principal,
-    nonces::Nonces,
+    nonces::{Nonces, SIGNATURE_WINDOW},
     tokens::{SigningAccount, Tokens},
 };
 use crate::entry::Digest;
 
-/// How far the time of a signature may differ from this mirror's clock.
-pub(super) const SIGNATURE_WINDOW: SignedDuration = SignedDuration::from_mins(5);
 /// Longest nonce that is accepted, bytes. The client's have 15.
 const MAX_NONCE_BYTES: usize = 128;
-
-/// The MD5 of a code, by which the client names its account.
-pub(super) fn account_of(code: &str) -> String {
-    Md5::digest(code.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// The SHA-256 that proves the code.
 fn sign_code(code: &str, nonce: &str, timestamp: &str) -> String {
@@ -75,7 +67,7 @@ pub(super) fn verify(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::token_text::account_of, *};
 
     #[test]
     fn account_and_signature_are_those_of_the_official_client() {

@@ -6,7 +6,7 @@ use jsonwebtoken::Algorithm;
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
-use super::config::{RuleError, RuleErrorReason, RulePlace};
+use super::rule_error::{RuleError, RuleErrorReason, RulePlace};
 
 /// The algorithms that an issuer may sign with: all are asymmetric.
 const ALGORITHMS: [(&str, Algorithm); 9] = [

@@ -10,9 +10,10 @@ use jiff::Timestamp;
 use super::{
     InvalidCredential, Principal,
     address_credential::SignedClaims,
-    config::{Config, RuleError},
+    config::Config,
     issuer_config::IssuerPolicy,
     principal::{CredentialKey, Scope},
+    rule_error::RuleError,
     token_text,
 };
 use crate::{admin_api::Right, clock::Clock, entry::Digest, value::bounded_cache::BoundedCache};

@@ -2,12 +2,13 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 
-use super::{NonceUse, cli_signature::SIGNATURE_WINDOW};
 use crate::entry::Digest;
 
+/// How far the time of a signature may differ from this mirror's clock.
+pub(super) const SIGNATURE_WINDOW: SignedDuration = SignedDuration::from_mins(5);
 /// Most nonces that are remembered, about 20 MB. Beyond, the oldest is forgotten.
 const MAX_NONCES: usize = 200_000;
 
@@ -42,10 +43,17 @@ impl Nonces {
     }
 }
 
+/// Whether a nonce was used before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NonceUse {
+    /// No mirror has seen it.
+    First,
+    /// A mirror has seen it.
+    Repeated,
+}
+
 #[cfg(test)]
 mod tests {
-    use jiff::SignedDuration;
-
     use super::*;
 
     #[test]

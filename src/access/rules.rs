@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{
-    config::{Config, RuleConfig, RuleError, RuleErrorReason, RulePlace},
+    config::{Config, RuleConfig},
     principal::{Caller, Grant, Principal, PrincipalPattern},
+    rule_error::{RuleError, RuleErrorReason, RulePlace},
 };
 use crate::admin_api::Right;
 use crate::package::{PackageId, PackagePattern};

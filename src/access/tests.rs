@@ -181,7 +181,7 @@ fn a_signature_of_the_command_line_client_is_none_unless_it_fits_an_account() {
     let signed = |code: &Secret, nonce: &str, at: i64| {
         let code = code.reveal();
         let sign_code = Digest::of(format!("{code}{nonce}{at}").as_bytes()).to_string();
-        let fields = [("token", cli_signature::account_of(code)), ("sign_code", sign_code)];
+        let fields = [("token", token_text::account_of(code)), ("sign_code", sign_code)];
         let fields = fields.into_iter().chain([("nonce", nonce.to_owned()), ("timestamp", at.to_string())]);
         let mut headers = HeaderMap::new();
         for (name, value) in fields {

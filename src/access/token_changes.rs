@@ -5,8 +5,8 @@ use std::sync::{Arc, atomic::AtomicI64};
 use jiff::Timestamp;
 
 use super::{
+    token_record::{MAX_TOKEN_NAME_BYTES, MAX_TOKENS, TokenError, TokenRecord, parse_pattern},
     token_text,
-    tokens::{MAX_TOKEN_NAME_BYTES, MAX_TOKENS, TokenError, TokenRecord, parse_pattern},
 };
 use crate::{admin_api::Right, entry::Digest, value::Secret};
 

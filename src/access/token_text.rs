@@ -4,6 +4,7 @@
 //! checksum tells a mistyped token from one that was revoked, without a look-up.
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
+use md5::{Digest as _, Md5};
 
 /// What every token begins with.
 pub(super) const TOKEN_PREFIX: &str = "srmt_";
@@ -72,6 +73,11 @@ fn checksum(text: &str) -> [u8; CHECKSUM_CHARS] {
         rest /= 62;
     }
     digits
+}
+
+/// The MD5 of a code, by which the client names its account.
+pub(super) fn account_of(code: &str) -> String {
+    Md5::digest(code.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

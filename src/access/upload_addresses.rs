@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use http::Uri;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{
     Access, Caller, Principal, Right,
@@ -16,8 +16,6 @@ use super::{
     token_text::{self, NoRandom},
 };
 
-/// How long an upload address holds, and the reservation that it belongs to.
-pub(crate) const UPLOAD_LIFETIME: SignedDuration = SignedDuration::from_mins(10);
 /// Part of every signed text, so that no signature of another use of the keys is valid here.
 const UPLOAD_DOMAIN: &str = "srm-mirror upload address 1";
 /// The form of these addresses.

@@ -31,16 +31,6 @@ pub struct NodeClient {
     idle_timeout: Duration,
 }
 
-/// Why the client of other nodes cannot be built.
-#[derive(Debug, thiserror::Error)]
-#[error("fleet.{key}: {reason}")]
-pub struct NodeClientError {
-    /// The key of the section.
-    pub key: &'static str,
-    /// Why its value cannot be used.
-    pub reason: String,
-}
-
 /// Why a node did not send an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NodeError {

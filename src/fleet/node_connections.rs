@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::SocketAddr, path::Path, sync::Arc};
 use parking_lot::Mutex;
 use reqwest::{Certificate, Identity, redirect::Policy};
 
-use super::{Config, FleetNode, node_client::NodeClientError};
+use super::{Config, FleetNode};
 use crate::entry::Digest;
 
 /// Reads the certificates in a file of authorities.
@@ -145,4 +145,14 @@ fn read(key: &'static str, path: Option<&Path>) -> Result<Vec<u8>, NodeClientErr
 
 fn path_of<'p>(key: &'static str, path: Option<&'p Path>) -> Result<&'p Path, NodeClientError> {
     path.ok_or_else(|| NodeClientError { key, reason: "is missing".into() })
+}
+
+/// Why the client of other nodes cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[error("fleet.{key}: {reason}")]
+pub struct NodeClientError {
+    /// The key of the section.
+    pub key: &'static str,
+    /// Why its value cannot be used.
+    pub reason: String,
 }

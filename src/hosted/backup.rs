@@ -21,10 +21,10 @@ use sha2::Digest as _;
 use super::{
     HostedPackage, HostedStore, VersionState,
     failed::{MAX_FAILED_FILE_BYTES, StoredFailures},
-    held_zips::ZipHold,
     primary::{RecordedZip, zips_of},
     record::RecordHead,
     zip_download::download_zip,
+    zip_hold::ZipHold,
 };
 use crate::{
     entry::Digest,

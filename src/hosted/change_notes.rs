@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::primary::{PrimaryStore, PrimaryUnavailable, PrimaryWrite, update};
+use super::primary_store::{PrimaryStore, PrimaryUnavailable, PrimaryWrite, update};
 
 /// The name of the object.
 const CHANGES_NAME: &str = "hosted/changes.json";

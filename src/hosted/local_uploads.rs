@@ -13,15 +13,18 @@ use parking_lot::Mutex;
 
 use super::{
     HostedStore, PublishRefusal, VersionState,
-    following::{LIST_PERIOD, copy_published, copy_unless_changed},
-    primary::{Primary, PrimaryUnavailable, PrimaryWrite, is_same},
+    primary::{Primary, is_same},
+    primary_store::{PrimaryUnavailable, PrimaryWrite},
     record::ReleaseRecord,
+    record_copies::{copy_published, copy_unless_changed},
     spelling::check_spelling,
     zip_upload::{ZipsUpload, upload_zips},
 };
 
-/// The pause after the first failure of an upload; it doubles with each further failure, up to [`LIST_PERIOD`].
+/// The pause after the first failure of an upload; it doubles with each further failure, up to [`MAX_UPLOAD_PAUSE`].
 const FIRST_UPLOAD_PAUSE: Duration = Duration::from_secs(1);
+/// Longest pause before what could not be uploaded is tried again.
+const MAX_UPLOAD_PAUSE: Duration = Duration::from_secs(600);
 
 /// A version that is here alone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,7 +106,7 @@ impl LocalUploads {
                 "a version that is published here alone cannot be uploaded to the shared bucket"
             );
         }
-        let pause = FIRST_UPLOAD_PAUSE.saturating_mul(2_u32.saturating_pow(before)).min(LIST_PERIOD);
+        let pause = FIRST_UPLOAD_PAUSE.saturating_mul(2_u32.saturating_pow(before)).min(MAX_UPLOAD_PAUSE);
         let next = LocalUpload::Waiting { failures: before.saturating_add(1), next_at: Instant::now() + pause };
         uploads.insert(version, next);
     }

@@ -6,21 +6,20 @@
 //! leaves the whole version or nothing of it, and a publication that is repeated succeeds, and is noted again. So every
 //! mirror reads again what it took over before the note, and none keeps a copy that a later change has replaced.
 
-use std::{io, time::Duration};
+use std::io;
 
 use super::{
     ChangeError, HostedStore, HostedVersion, NewRelease, Publication, PublishRefusal, StateChange, UploadedZip,
-    following,
+    following::refresh_with,
     local_uploads::upload_if_local,
-    primary::{COMPARE_ATTEMPTS, Primary, PrimaryUnavailable, PrimaryWrite, ZipName, is_same},
+    primary::{Primary, is_same},
+    primary_store::{COMPARE_ATTEMPTS, CONTENDED, PrimaryWrite, ZipName},
     record::ReleaseRecord,
+    record_copies::copy_published,
     spelling::take_spelling,
     store::earlier_zips,
     zip_upload::upload_publication,
 };
-
-/// The error after [`COMPARE_ATTEMPTS`] at an object that other mirrors kept changing.
-pub(super) const CONTENDED: PrimaryUnavailable = PrimaryUnavailable { retry_after: Duration::from_secs(1) };
 
 /// What to do with a publication where there is a record.
 enum PublishStep {
@@ -44,14 +43,14 @@ pub(super) fn publish(
 ) -> Result<Publication, PublishRefusal> {
     let folded = release.name.to_ascii_lowercase();
     // Which versions there are decides whether this one is above them.
-    following::refresh_with(store, primary, &folded)?;
+    refresh_with(store, primary, &folded)?;
     upload_if_local(store, primary, &folded, release.version.as_str())?;
     store.check(&release.name, &release.version)?;
     for _ in 0..COMPARE_ATTEMPTS {
         let name = upload_publication(store, primary, &folded, release.version.as_str(), &zip)?;
         let _publishing = primary.publishing.lock();
         // The upload may have taken long.
-        following::refresh_with(store, primary, &folded)?;
+        refresh_with(store, primary, &folded)?;
         store.check(&release.name, &release.version)?;
         if let Some(published) = write_record(store, primary, &mut zip, &release, name.as_ref())? {
             primary.notes.add(&*primary.objects, &folded);
@@ -90,7 +89,7 @@ fn write_record(
                 match compare_with_record(there, &record, &new, release.version.is_moving())? {
                     PublishStep::Done => return Ok(Some(Publication::Created(copy_own(store, record, zip)))),
                     PublishStep::Unchanged => {
-                        let unchanged = following::copy_published(store, there.clone(), Some(zip));
+                        let unchanged = copy_published(store, there.clone(), Some(zip));
                         return Ok(Some(Publication::Unchanged(unchanged)));
                     }
                     PublishStep::Replace(next) => record = *next,
@@ -116,7 +115,7 @@ fn write_record(
 
 /// Writes a record that this mirror has written to the primary store, and its zip, here.
 fn copy_own(store: &HostedStore, record: ReleaseRecord, zip: &mut UploadedZip) -> HostedVersion {
-    following::copy_published(store, ReleaseRecord { tag: Some(String::new()), ..record }, Some(zip))
+    copy_published(store, ReleaseRecord { tag: Some(String::new()), ..record }, Some(zip))
 }
 
 /// Compares a publication with the record that is there. `record` is what was last written, `new` is a first record.
@@ -165,20 +164,20 @@ pub(super) fn change_if(
         let mut record = there.clone();
         if !is_written {
             if let Some(deleted) = there.deleted.clone() {
-                following::copy_published(store, there, None);
+                copy_published(store, there, None);
                 // Who has deleted it may have died before the note.
                 primary.notes.add(&*primary.objects, &folded);
                 return Err(ChangeError::Deleted(deleted));
             }
             if !change(&mut record) {
-                following::copy_published(store, there, None);
+                copy_published(store, there, None);
                 return Ok(None);
             }
         }
         begun.get_or_insert_with(|| primary.notes.begin(&folded));
         if is_written || primary.replace(&record, &found)? == PrimaryWrite::Done {
             let copy = ReleaseRecord { tag: Some(String::new()), ..record };
-            let changed = following::copy_published(store, copy, None);
+            let changed = copy_published(store, copy, None);
             drop(begun);
             primary.notes.add(&*primary.objects, &folded);
             return Ok(Some(changed));
@@ -207,7 +206,7 @@ pub(super) fn write_tombstone(
         let begun = primary.notes.begin(&folded);
         if found.record.is_some() || primary.replace(&tombstone, &found)? == PrimaryWrite::Done {
             let copy = ReleaseRecord { tag: Some(String::new()), ..tombstone };
-            let deleted = following::copy_published(store, copy, None);
+            let deleted = copy_published(store, copy, None);
             drop(begun);
             primary.notes.add(&*primary.objects, &folded);
             return Ok(deleted);

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     HostedStore, PublishForm, VersionNumber,
-    primary::{PrimaryUnavailable, PrimaryWrite, update},
-    primary_changes::CONTENDED,
+    primary_store::CONTENDED,
+    primary_store::{PrimaryUnavailable, PrimaryWrite, update},
 };
 use crate::entry::Digest;
 

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use super::{
     FailedPublication, HostedStore,
     failed::MAX_FAILED_OF_PACKAGE,
-    primary::{Primary, PrimaryUnavailable, PrimaryWrite, update},
-    primary_changes::CONTENDED,
+    primary::Primary,
+    primary_store::CONTENDED,
+    primary_store::{PrimaryUnavailable, PrimaryWrite, update},
 };
 
 /// Writes a failure to the primary store, for the other mirrors, in place of an earlier one of the version. Without a

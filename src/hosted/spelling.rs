@@ -6,11 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    HostedStore, PublishRefusal,
-    primary::{Primary, PrimaryWrite},
-    primary_changes::CONTENDED,
-};
+use super::{HostedStore, PublishRefusal, primary::Primary, primary_store::CONTENDED, primary_store::PrimaryWrite};
 
 #[derive(Serialize, Deserialize)]
 struct NameSpelling {

@@ -1,4 +1,4 @@
-//! The store: what is published is looked up in memory, and every change is durable before it is visible.
+//! The store: what is published is looked up in memory, and a record is durable before it is visible.
 
 use std::{
     fs::{self, File},
@@ -17,15 +17,12 @@ use super::{
     held_zips::HeldZips,
     index::{HostedIndex, HostedPackage, HostedVersion, VersionState},
     layout::HostedLayout,
-    primary::{Primary, PrimaryUnavailable},
-    primary_changes,
-    record::{MAX_PREVIOUS_ZIPS, NewRelease, RecordHead, ReleaseRecord, ReplacedZip, StateChange},
+    primary::Primary,
+    primary_store::PrimaryUnavailable,
+    record::{MAX_PREVIOUS_ZIPS, RecordHead, ReleaseRecord, ReplacedZip, StateChange},
     space::HostedSpace,
     spent::SpentUploads,
-    unreadable,
-    upkeep::StoreUpkeep,
-    upload::{HostedUpload, UploadError, UploadedZip},
-    zip_download::note_use,
+    upload::{HostedUpload, UploadError},
 };
 use crate::entry::Digest;
 
@@ -145,8 +142,13 @@ impl HostedStore {
     /// # Errors
     /// When the file system fails.
     pub(crate) fn open_zip(&self, digest: &Digest) -> io::Result<File> {
-        note_use(self, digest);
+        self.note_use(digest);
         File::open(self.layout.blob(digest))
+    }
+
+    /// Records that a zip is served: the least recently used copies make room for others.
+    pub(crate) fn note_use(&self, digest: &Digest) {
+        self.copies.iter().for_each(|copies| copies.note_use(digest));
     }
 
     /// True once the bytes of a zip were compared with its digest.
@@ -192,150 +194,6 @@ impl HostedStore {
             (Some(version), Some(highest)) if *version <= highest => Err(PublishRefusal::NotAbove(highest)),
             _ => Ok(()),
         }
-    }
-
-    /// Publishes a verified zip. When this returns, it is durable and visible. Blocks.
-    ///
-    /// # Errors
-    /// [`PublishRefusal`]; then nothing has changed.
-    pub(crate) fn publish(&self, mut zip: UploadedZip, release: NewRelease) -> Result<Publication, PublishRefusal> {
-        if let Some(primary) = &self.primary {
-            return primary_changes::publish(self, primary, zip, release);
-        }
-        let _changing = self.changing.lock();
-        self.check(&release.name, &release.version)?;
-        let folded = release.name.to_ascii_lowercase();
-        let known = self.package(&folded).and_then(|package| package.version(release.version.as_str()).cloned());
-        let mut previous = Vec::new();
-        let mut kept = None;
-        match &known {
-            Some(known) if known.is_served() && known.digest == zip.digest => {
-                return Ok(Publication::Unchanged(known.clone()));
-            }
-            Some(known) if !release.version.is_moving() => {
-                let change = StateChange { by: known.publisher.to_string(), at: known.published_at };
-                return Err(PublishRefusal::Taken(change));
-            }
-            Some(_) => {
-                let record = self.record(&folded, release.version.as_str()).map_err(UploadError::from)?;
-                kept.clone_from(&record.kept);
-                previous = earlier_zips(record);
-            }
-            None => {}
-        }
-        let record = ReleaseRecord { kept, previous, ..ReleaseRecord::new(release, &zip) };
-        let is_new_blob = !self.index.read().has_blob(&zip.digest);
-        let stored = if is_new_blob { zip.staged.publish(&self.layout, &zip.digest) } else { Ok(()) };
-        let path = self.layout.record(&folded, &record.version);
-        let written = stored.and_then(|()| match known {
-            None => self.create_record(&path, &record),
-            Some(_) => self.replace_record(&path, &record),
-        });
-        if let Err(error) = written {
-            self.undo_publication(&folded, &path, &record, is_new_blob, known.is_none());
-            return Err(UploadError::from(error).into());
-        }
-        Ok(Publication::Created(self.note(&record)))
-    }
-
-    /// Removes what a publication that failed has written. If that fails too, the version is entered into the index.
-    fn undo_publication(&self, folded: &str, path: &Path, record: &ReleaseRecord, is_new_blob: bool, is_new: bool) {
-        if !is_new {
-            // A record that was replaced, but not synced, counts.
-            if self.record(folded, &record.version).is_ok_and(|present| present == *record) {
-                self.note(record);
-                return;
-            }
-        } else if self.files.remove(path).is_err() && path.exists() {
-            self.note(record);
-            return;
-        }
-        // An export may still read a zip that no version keeps.
-        if is_new_blob && !self.held.holds(&record.digest) {
-            // The next start removes one that stays.
-            let _ = self.files.remove(&self.layout.blob(&record.digest));
-        }
-    }
-
-    /// Deletes a version, and leaves a tombstone. Its zip is removed unless another version has the same one. Readers keep
-    /// the file open. Blocks.
-    ///
-    /// # Errors
-    /// [`ChangeError`].
-    pub(crate) fn delete(&self, name: &str, version: &str, change: StateChange) -> Result<HostedVersion, ChangeError> {
-        if unreadable::is_unreadable(self, name, version) {
-            return unreadable::delete(self, name, version, change);
-        }
-        self.change(name, version, |record| record.delete(change.clone()))
-    }
-
-    /// Takes a version out of the lists. Blocks.
-    ///
-    /// # Errors
-    /// [`ChangeError`].
-    pub(crate) fn yank(&self, name: &str, version: &str, change: StateChange) -> Result<HostedVersion, ChangeError> {
-        self.change(name, version, |record| record.yanked = Some(change.clone()))
-    }
-
-    /// Puts a version into the lists again. Blocks.
-    ///
-    /// # Errors
-    /// [`ChangeError`].
-    pub(crate) fn unyank(&self, name: &str, version: &str) -> Result<HostedVersion, ChangeError> {
-        self.change(name, version, |record| record.yanked = None)
-    }
-
-    /// Listing, checking, keeping and pruning.
-    pub(crate) fn upkeep(&self) -> StoreUpkeep<'_> {
-        StoreUpkeep::new(self)
-    }
-
-    pub(super) fn change(
-        &self,
-        name: &str,
-        version: &str,
-        mut change: impl FnMut(&mut ReleaseRecord),
-    ) -> Result<HostedVersion, ChangeError> {
-        let changed = self.change_if(name, version, |record| {
-            change(record);
-            true
-        });
-        changed?.ok_or(ChangeError::Unknown)
-    }
-
-    /// Changes the record of a version unless `change` returns false, which it decides while nothing else changes here.
-    /// `None`: nothing was changed. With a primary store, `change` is called again where another mirror was first.
-    pub(super) fn change_if(
-        &self,
-        name: &str,
-        version: &str,
-        mut change: impl FnMut(&mut ReleaseRecord) -> bool,
-    ) -> Result<Option<HostedVersion>, ChangeError> {
-        if let Some(primary) = &self.primary {
-            return primary_changes::change_if(self, primary, name, version, &mut change);
-        }
-        let _changing = self.changing.lock();
-        let package = self.package(name).ok_or(ChangeError::Unknown)?;
-        match &package.version(version).ok_or(ChangeError::Unknown)?.state {
-            VersionState::Deleted(change) => return Err(ChangeError::Deleted(change.clone())),
-            VersionState::Published | VersionState::Yanked | VersionState::Unreadable => {}
-        }
-        // Dropped before the change: the index copies a package that is still referenced.
-        drop(package);
-        let folded = name.to_ascii_lowercase();
-        let mut record = self.record(&folded, version)?;
-        if !change(&mut record) {
-            return Ok(None);
-        }
-        let written = self.replace_record(&self.layout.record(&folded, version), &record);
-        // A record that was replaced, but not synced, counts.
-        if written.is_ok() || self.record(&folded, version).is_ok_and(|present| present == record) {
-            let changed = self.note(&record);
-            written?;
-            return Ok(Some(changed));
-        }
-        written?;
-        Ok(None)
     }
 
     /// Writes a record under a name that no file has.

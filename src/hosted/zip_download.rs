@@ -4,7 +4,8 @@ use std::{io, time::Duration};
 
 use super::{
     HostedStore, UploadError,
-    primary::{PrimaryDownloadError, PrimaryUnavailable, zip_name},
+    primary::zip_name,
+    primary_store::{PrimaryDownloadError, PrimaryUnavailable},
 };
 use crate::entry::Digest;
 
@@ -94,11 +95,6 @@ pub(crate) fn download_zip(
 fn damaged(digest: &Digest, name: &str) -> ZipDownloadError {
     tracing::error!(%digest, object = %name, "a published zip in the shared bucket is missing or damaged");
     ZipDownloadError::Damaged
-}
-
-/// Records that a zip is served: the least recently used copies make room for others.
-pub(crate) fn note_use(store: &HostedStore, digest: &Digest) {
-    store.copies.iter().for_each(|copies| copies.note_use(digest));
 }
 
 /// Calls `listener` with the digest of every copy that is removed, so that open handles on it are closed.

@@ -7,8 +7,9 @@ use std::fs::File;
 
 use super::{
     HostedStore, UploadedZip,
-    primary::{COMPARE_ATTEMPTS, Primary, PrimaryUnavailable, ZipName, zip_name},
-    primary_changes::CONTENDED,
+    primary::{Primary, zip_name},
+    primary_store::CONTENDED,
+    primary_store::{COMPARE_ATTEMPTS, PrimaryUnavailable, ZipName},
     record::ReleaseRecord,
 };
 use crate::entry::Digest;

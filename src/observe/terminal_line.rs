@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use super::{
-    access::{AccessEvent, MAX_LOGGED_REASON_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, printable, truncate},
+    access_event::{AccessEvent, MAX_LOGGED_REASON_BYTES, MAX_METHOD_BYTES, MAX_PATH_BYTES, printable, truncate},
     log_time::short_time,
 };
 use crate::{http::body::BodyOutcome, value::text::size};

@@ -2,8 +2,6 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use super::FolderPackage;
-
 /// Longest accepted part of a name, in bytes (GitHub: 39 and 100; Gitee: 100 and 191).
 const MAX_NAME_BYTES: usize = 191;
 
@@ -114,34 +112,6 @@ impl PackageId {
 impl fmt::Display for PackageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} on {}", self.name, self.upstream)
-    }
-}
-
-/// A package as a request names it: on an upstream, or by a name whose source the routes decide.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PackageRef {
-    /// An upstream's package: by prefix or by alias.
-    Id(PackageId),
-    /// A folder of a repository: by alias.
-    Folder(Arc<FolderPackage>),
-    /// A name without an upstream.
-    Routed(PackageName),
-}
-
-impl PackageRef {
-    /// The name of the package; of a folder its alias.
-    pub fn name(&self) -> &PackageName {
-        match self {
-            Self::Id(id) => &id.name,
-            Self::Folder(folder) => &folder.alias,
-            Self::Routed(name) => name,
-        }
-    }
-}
-
-impl From<PackageId> for PackageRef {
-    fn from(id: PackageId) -> Self {
-        Self::Id(id)
     }
 }
 

@@ -14,8 +14,7 @@ use crate::{
     clock::Clock,
     entry::{Digest, Document, DocumentMeta, Key, Meta, UpstreamStatus, Validators},
     hosted::{
-        HostedPackage, HostedStore, HostedVersion, ReleaseRecord, VersionNumber, discard_copy, is_copy, note_use,
-        on_zip_removal,
+        HostedPackage, HostedStore, HostedVersion, ReleaseRecord, VersionNumber, discard_copy, is_copy, on_zip_removal,
     },
     http::cache_status::CacheStatus,
     origin::{Missing, Verify},
@@ -250,7 +249,7 @@ impl HostedPackages {
         let version = version.ok_or_else(|| not_found(Missing::Version, status()))?;
         let object = match self.open.get(&version.digest) {
             Some(object) => {
-                note_use(&self.store, &version.digest);
+                self.store.note_use(&version.digest);
                 object
             }
             None => self.open(package, &version).await?,

@@ -11,6 +11,7 @@ use super::{
     Bucket, BucketError, ListedKey,
     blob_name::{BlobFolder, BlobName},
     bucket::ObjectBody,
+    json::{parse, to_json},
     marks::{is_mark_outdated, unmarked_name},
     object_name::ObjectName,
     probe::{Creation, Replacement},
@@ -273,19 +274,4 @@ pub(super) fn to_fetch_error(error: BucketError) -> FetchError {
         BucketError::TimedOut => FetchError::Timeout("the shared bucket"),
         _ => FetchError::Unreachable("the shared bucket"),
     }
-}
-
-pub(super) fn to_json(value: &impl Serialize) -> Result<Bytes, BucketError> {
-    // Plain data: serialising it cannot fail.
-    serde_json::to_vec(value).map(Bytes::from).map_err(|_| BucketError::Damaged)
-}
-
-/// Parses an object that describes `key`.
-pub(super) fn parse<T: serde::de::DeserializeOwned>(
-    text: &[u8],
-    key_of: impl Fn(&T) -> &Key,
-    key: &Key,
-) -> Result<T, BucketError> {
-    let parsed: T = serde_json::from_slice(text).map_err(|_| BucketError::Damaged)?;
-    if key_of(&parsed) == key { Ok(parsed) } else { Err(BucketError::Damaged) }
 }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Bucket, BucketError,
-    archives::{parse, to_json},
     bucket::SmallObject,
+    json::{parse, to_json},
     object_name::ObjectName,
 };
 use crate::entry::{Digest, Document, DocumentMeta, ExportedDocument, Key};

@@ -13,6 +13,7 @@ use super::{
     Arbiter, Arbitration, Bucket, BucketError,
     archives::MAX_DESCRIPTION_BYTES,
     blob_name::BlobFolder,
+    garbage_rules::{CONCURRENT_REQUESTS, GarbageMode, GarbageProgress, GarbageRules},
     hosted_objects::MAX_HOSTED_OBJECT_BYTES,
     listing::ObjectPages,
     object_name::ObjectName,
@@ -20,59 +21,12 @@ use super::{
     zip_garbage::{ServiceTime, ZipCollection, ZipGarbage, ZipSet, ZipsOfReference},
 };
 
-/// Requests at once.
-pub(super) const CONCURRENT_REQUESTS: usize = 16;
 /// The folder of reservations of publications, which may be renewed.
 const RESERVATIONS_FOLDER: &str = "hosted/reservations/";
 /// The folders of objects that are needed for some minutes only: probes, used nonces, reservations.
 const SHORT_LIVED_FOLDERS: [&str; 3] = ["probe/", "nonces/", RESERVATIONS_FOLDER];
 /// Age from which such objects are deleted.
 const MAX_SHORT_LIVED_AGE: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// What a collection deletes.
-#[derive(Clone, Copy, Debug)]
-pub struct GarbageRules {
-    /// Whether anything is written or deleted.
-    pub mode: GarbageMode,
-    /// How long a zip is marked before it is deleted, and how old it is before it is marked; at least [`super::MIN_GRACE`],
-    /// unless nothing else uses the bucket.
-    pub grace: Duration,
-    /// Documents that no upstream has confirmed for this long are deleted.
-    pub documents_older_than: Option<Duration>,
-}
-
-/// Whether a collection writes and deletes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GarbageMode {
-    /// It says what it would do.
-    Report,
-    /// It does it.
-    Delete,
-}
-
-/// How far a collection is.
-#[derive(Clone, Copy, Debug)]
-pub enum GarbageProgress {
-    /// This many claims were read.
-    Claims(u64),
-    /// This many fetched zips were looked at.
-    Zips(u64),
-    /// This many records of published versions were read.
-    Records(u64),
-    /// This many published zips were looked at.
-    PublishedZips(u64),
-    /// This many other objects were looked at.
-    Others(u64),
-}
-
-/// Objects and their bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ObjectSum {
-    /// Their number.
-    pub objects: u64,
-    /// Their bytes.
-    pub bytes: u64,
-}
 
 /// What a collection has found and done, or would do.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -102,13 +56,6 @@ impl GarbageReport {
 #[derive(Deserialize)]
 struct ClaimedBlob {
     blob: String,
-}
-
-impl ObjectSum {
-    pub(super) fn add(&mut self, bytes: u64) {
-        self.objects += 1;
-        self.bytes += bytes;
-    }
 }
 
 /// Collects garbage, or reports what would be deleted. `zips_of_record` returns the objects that the record of a published

@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Bucket, BucketError,
-    archives::to_json,
     blob_name::{BlobFolder, BlobName},
     bucket::SmallObject,
+    json::to_json,
     probe::{Creation, Replacement},
 };
 use crate::{

@@ -7,22 +7,12 @@ use super::{
     Arbiter, BucketError, BucketOperation,
     bucket::{Bucket, SmallObject, WriteCondition},
     object_name::ObjectName,
+    status::Arbitration,
 };
 use crate::entry::Digest;
 
 /// How often a write is tried whose outcome is unclear.
 const DECISION_ATTEMPTS: usize = 3;
-
-/// How the bucket refuses to create an object that exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arbitration {
-    /// By `If-None-Match: *` (RFC 9110 §13.1.2).
-    ByCondition,
-    /// By the header `x-oss-forbid-overwrite` of Alibaba Cloud's service.
-    ByOwnHeader,
-    /// It does not.
-    Absent,
-}
 
 /// The outcome of [`Bucket::create`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
-    Bucket, BucketError, StateWrite, archives::to_json, damaged_objects::DamagedObjects, object_name::ObjectName,
+    Bucket, BucketError, StateWrite, damaged_objects::DamagedObjects, json::to_json, object_name::ObjectName,
     probe::Creation,
 };
 use crate::{

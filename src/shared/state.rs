@@ -5,8 +5,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Bucket, BucketError,
-    archives::to_json,
     bucket::SmallObject,
+    json::to_json,
     object_name::ObjectName,
     probe::{Creation, Replacement},
 };

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::{BucketError, BucketOperation, probe::Arbitration};
+use super::{BucketError, BucketOperation};
 
 /// Counters of the requests to the bucket since the start.
 #[derive(Debug, Default)]
@@ -51,23 +51,6 @@ pub struct BucketStatus {
     pub arbitration: Option<Arbitration>,
 }
 
-impl BucketOperation {
-    /// All operations.
-    pub const ALL: [Self; 6] = [Self::Read, Self::Look, Self::Decide, Self::Upload, Self::Delete, Self::List];
-
-    /// The name, as a label of metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Look => "look",
-            Self::Decide => "decide",
-            Self::Upload => "upload",
-            Self::Delete => "delete",
-            Self::List => "list",
-        }
-    }
-}
-
 impl BucketCounters {
     pub(super) fn note(&self, operation: BucketOperation, error: Option<&BucketError>) {
         let counters = if error.is_some() { &self.failed } else { &self.succeeded };
@@ -96,4 +79,15 @@ impl BucketCounters {
             arbitration,
         }
     }
+}
+
+/// How the bucket refuses to create an object that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arbitration {
+    /// By `If-None-Match: *` (RFC 9110 §13.1.2).
+    ByCondition,
+    /// By the header `x-oss-forbid-overwrite` of Alibaba Cloud's service.
+    ByOwnHeader,
+    /// It does not.
+    Absent,
 }

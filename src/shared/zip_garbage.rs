@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{
     Bucket, BucketError, GarbageMode, GarbageProgress, GarbageRules, ListedObject, ObjectPage, ObjectSum,
     blob_name::{BlobFolder, BlobName},
-    garbage::CONCURRENT_REQUESTS,
+    garbage_rules::CONCURRENT_REQUESTS,
     listing::ObjectPages,
     marks::{self, StoredMark},
     object_name::ObjectName,

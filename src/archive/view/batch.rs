@@ -33,9 +33,17 @@ enum Assembly {
     Copy,
 }
 
+impl ViewPlan {
+    /// A part of the view that one read of the zip produces: `range`, or the beginning of it where the entries are so far
+    /// apart in the zip that too many bytes of others would be read. Never empty if `range` is not.
+    pub fn batch(&self, range: Range<u64>) -> ViewBatch {
+        ViewBatch::new(self, range)
+    }
+}
+
 impl ViewBatch {
     /// Takes slices of `range` until they exceed what one read may skip.
-    pub(super) fn new(plan: &ViewPlan, range: Range<u64>) -> Self {
+    fn new(plan: &ViewPlan, range: Range<u64>) -> Self {
         let max_source = range.end.saturating_sub(range.start).saturating_add(MAX_SKIPPED_BYTES);
         let mut slices = Vec::new();
         let mut source: Option<Range<u64>> = None;

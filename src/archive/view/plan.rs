@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::{BufMut, Bytes};
 
 use super::{
-    Rename, ViewBatch, ViewError,
+    Rename, ViewError,
     directory::{put_central_entry, put_end_records},
 };
 use crate::archive::{central::CentralDirectory, format};
@@ -170,12 +170,6 @@ impl ViewPlan {
             Some(_) => generated(added_start + (inside - part_ends[2]), len),
             None => stored(entry.zip_offset + inside - self.added_len + self.removed_len),
         }
-    }
-
-    /// A part of the view that one read of the zip produces: `range`, or the beginning of it where the entries are so far
-    /// apart in the zip that too many bytes of others would be read. Never empty if `range` is not.
-    pub fn batch(&self, range: Range<u64>) -> ViewBatch {
-        ViewBatch::new(self, range)
     }
 
     /// True if no name of the view is longer than the stored one.
