@@ -37,10 +37,12 @@ mod download_source;
 #[cfg(test)]
 pub(crate) mod fakes;
 mod fill;
+mod fill_context;
 mod fill_state;
 pub(crate) mod fill_watcher;
 pub(crate) mod fleet_tier;
 mod import;
+mod import_error;
 mod loop_check;
 mod memory_room;
 mod negative_cache;
@@ -55,7 +57,7 @@ pub(crate) mod spool_reader;
 mod spool_writer;
 mod uploads;
 
-use fill::FillContext;
+use fill_context::FillContext;
 use negative_cache::NegativeCache;
 use policy::{ArchiveConfig, DocumentConfig};
 use uploads::{PinnedKeys, Uploader};
@@ -76,7 +78,8 @@ pub use bucket_uploads::NotUploaded;
 pub use document_tiers::{DocumentCheck, DocumentImport, DocumentTiers};
 pub use documents::DocumentCache;
 pub use fleet_tier::{FleetFigures, FleetTier};
-pub use import::{ArchiveImporter, ImportError};
+pub use import::ArchiveImporter;
+pub use import_error::ImportError;
 pub use pins::{PinConflict, PinRecords};
 pub use push::{PushedArchive, PushedPin, Pusher};
 pub use removals::{

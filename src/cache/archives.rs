@@ -6,9 +6,9 @@ use jiff::Timestamp;
 
 use super::{
     ArchiveRequest, Asker, CacheFailure, RemovedBy,
-    fill::{Fill, FillContext},
+    fill::Fill,
+    fill_context::FillContext,
     fill_state::{ArrivingBody, FillHandle, FillHead, FillProgress, FillState},
-    fill_watcher::FillWatcher,
     loop_check::wait_unless_loop,
     single_flight::{JoinedFlight, SingleFlight},
     spool_reader::SpoolReader,
@@ -129,12 +129,6 @@ impl ArchiveCache {
             Ok(object) => Ok(object.meta),
             Err(error) => Err(CacheFailure::new(error, status)),
         }
-    }
-
-    /// Follows the fill of an archive without reading its bytes; starts it where the archive is neither stored nor
-    /// arriving.
-    pub fn watch(self: &Arc<Self>, request: ArchiveRequest) -> FillWatcher {
-        FillWatcher::new(self.clone(), request)
     }
 
     /// What is known of an archive without opening it.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
-    fill::{FillContext, FillFailure},
+    fill_context::{FillContext, FillFailure},
     fill_state::{FillState, publish_moved, publish_written},
     memory_room::{MemoryBody, whole_body},
     progress::{ProgressWriter, growing_spool},

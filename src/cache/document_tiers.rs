@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use super::{RemovedDocument, import::ImportError};
+use super::{RemovedDocument, import_error::ImportError};
 use crate::{
     clock::Clock,
     entry::{Digest, Document, DocumentMeta, Key},

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     ArchiveRequest, Asker,
     bucket_tier::{BucketLookup, ClaimedArchive, Decider},
-    fill::FillContext,
+    fill_context::FillContext,
     fleet_tier::{FleetFallback, FleetOrigin},
 };
 use crate::{

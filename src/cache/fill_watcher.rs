@@ -41,8 +41,16 @@ pub enum FillUpdate {
     Stored(Arc<Meta>),
 }
 
+impl ArchiveCache {
+    /// Follows the fill of an archive without reading its bytes; starts it where the archive is neither stored nor
+    /// arriving.
+    pub fn watch(self: &Arc<Self>, request: ArchiveRequest) -> FillWatcher {
+        FillWatcher::new(self.clone(), request)
+    }
+}
+
 impl FillWatcher {
-    pub(super) fn new(archives: Arc<ArchiveCache>, request: ArchiveRequest) -> Self {
+    fn new(archives: Arc<ArchiveCache>, request: ArchiveRequest) -> Self {
         Self { archives, request, fill: None, reported: None }
     }
 

@@ -9,20 +9,19 @@ use jiff::Timestamp;
 use super::{
     ArchiveTiers, BackgroundTasks, BucketTier, PinRecords, Pinning,
     bucket_import::{BucketImport, SettledImport},
-    fill::FillContext,
+    fill_context::FillContext,
+    import_error::ImportError,
     negative_cache::NegativeCache,
-    pins::{ImportPinError, PinConflict, pin_of},
+    pins::{PinConflict, pin_of},
     progress::growing_spool,
-    spool_writer::{FinishError, ProgressListeners, SpoolWriteError, SpoolWriter},
+    spool_writer::{ProgressListeners, SpoolWriter},
 };
 use crate::{
     blocking::spawn_blocking,
     clock::Clock,
     entry::{Digest, ExportedArchive, Meta, Verified},
-    origin::{Verify, VerifyError},
-    shared::BucketError,
+    origin::Verify,
     storage::disk::Spool,
-    value::memory_budget::MemoryShortage,
 };
 
 /// Imports archives into the tiers.
@@ -35,63 +34,6 @@ pub struct ArchiveImporter {
     max_archive_bytes: u64,
     clock: Clock,
     tasks: BackgroundTasks,
-}
-
-/// Why something is not imported.
-#[derive(Debug, thiserror::Error)]
-pub enum ImportError {
-    /// It differs from its description, or is not valid.
-    #[error("{0}")]
-    Invalid(String),
-    /// Other content is pinned under the key.
-    #[error("other content was first seen here under this version")]
-    Conflict,
-    /// Another mirror has pinned other content under the key in the bucket: that content counts.
-    #[error("the bucket has other content under this version, which counts")]
-    Overruled,
-    /// The bucket cannot be asked. What was stored here until then stays.
-    #[error("the shared bucket cannot be used: {0}")]
-    Bucket(#[from] BucketError),
-    /// There is no room for it.
-    #[error("there is no room for it in the cache")]
-    NoRoom,
-    /// There is no memory for its verification at present.
-    #[error(transparent)]
-    NoMemory(#[from] MemoryShortage),
-    /// The disk fails.
-    #[error("the cache directory cannot be written")]
-    Io(#[from] io::Error),
-}
-
-impl From<ImportPinError> for ImportError {
-    fn from(error: ImportPinError) -> Self {
-        match error {
-            ImportPinError::Conflict => Self::Conflict,
-            ImportPinError::Io(error) => Self::Io(error),
-        }
-    }
-}
-
-impl From<SpoolWriteError> for ImportError {
-    fn from(_: SpoolWriteError) -> Self {
-        Self::NoRoom
-    }
-}
-
-impl From<FinishError> for ImportError {
-    fn from(_: FinishError) -> Self {
-        Self::NoRoom
-    }
-}
-
-impl From<VerifyError> for ImportError {
-    fn from(error: VerifyError) -> Self {
-        match error {
-            VerifyError::Invalid(reason) => Self::Invalid(reason),
-            VerifyError::NoMemory(shortage) => Self::NoMemory(shortage),
-            VerifyError::Io(error) => Self::Io(error),
-        }
-    }
 }
 
 impl ArchiveImporter {

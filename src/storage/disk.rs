@@ -70,6 +70,7 @@ mod open_files;
 mod page_cache;
 mod pending_updates;
 pub(crate) mod pins;
+mod preallocation;
 mod quarantine;
 mod quiet_read;
 mod recovery;

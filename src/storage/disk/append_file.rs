@@ -4,6 +4,7 @@ use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path, sync::Arc};
 
 use super::{
     budget::{Budget, Reservation, allocated_bytes},
+    preallocation::allocate,
     space::Space,
 };
 
@@ -136,18 +137,4 @@ impl AppendFile {
 /// The space for a content of `end` bytes: whole steps, and at least one of them ahead.
 fn wanted_allocation(end: u64) -> u64 {
     (end + ALLOCATION_STEP_BYTES).next_multiple_of(ALLOCATION_STEP_BYTES)
-}
-
-/// Allocates the first `bytes` of a file without changing its length.
-///
-/// # Errors
-/// `StorageFull` without room; `Unsupported` where the file system cannot do it.
-#[cfg(target_os = "linux")]
-pub(super) fn allocate(file: &File, bytes: u64) -> io::Result<()> {
-    Ok(rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, bytes)?)
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(super) fn allocate(_: &File, _: u64) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
 }

@@ -7,8 +7,8 @@ use redb::{Builder, Database, DatabaseError, StorageBackend, backends::FileBacke
 
 use super::IntegrityCheck;
 use crate::storage::disk::{
-    append_file::allocate,
     budget::{Reservation, allocated_bytes},
+    preallocation::allocate,
 };
 
 /// Memory for pages of the index.
