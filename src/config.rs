@@ -36,6 +36,7 @@ mod misspelt;
 mod mistakes;
 mod names;
 mod reload;
+mod require;
 mod required;
 mod route_table;
 mod routes;
@@ -43,6 +44,7 @@ mod schema;
 mod setting;
 mod sharing;
 mod show;
+mod suggestion;
 mod tables;
 
 pub use credentials::UpstreamCredentials;
@@ -118,6 +120,11 @@ impl Config {
     pub fn names(&self) -> Result<Names, NamesError> {
         let names = Names::new(&self.names, &self.routes, self.named_upstreams(), self.official_routes())?;
         names.with_hosting(&self.host)
+    }
+
+    /// The names of the configured upstreams.
+    fn upstream_names(&self) -> impl Iterator<Item = &str> {
+        self.upstreams.keys().map(String::as_str)
     }
 
     /// The upstreams as names refer to them.

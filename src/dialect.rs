@@ -28,6 +28,7 @@ use crate::{
 };
 
 mod aliases;
+mod build_names;
 mod catalog;
 mod client_setup;
 mod example_target;
@@ -35,9 +36,13 @@ mod example_target;
 pub(crate) mod fuzzing;
 mod github;
 mod hosting;
+mod named_upstream;
 mod names;
+mod names_error;
+mod package_paths;
 mod page;
 mod path;
+mod route_row;
 mod routes;
 mod simple;
 mod srm;
@@ -45,18 +50,20 @@ mod v3;
 mod web;
 
 pub use crate::package::{DialectName, NameRoute, PackageId, PackageRef, RouteRule};
-pub use aliases::AliasError;
 pub use catalog::{CatalogMenu, CatalogQuery};
 pub(crate) use client_setup::shell_word;
 pub use client_setup::{ClientSetup, client_setups};
 pub use example_target::{ExampleTarget, ExampleTargetError};
 pub use github::ApiRoot;
-pub(crate) use hosting::SIMPLE_OWNER;
-pub use hosting::{HOSTED, HostNames, HostedNameError, HostedNames};
-pub use names::{NamedUpstream, Names, NamesError, OfficialRoutes, PackageError};
+pub(crate) use named_upstream::SIMPLE_OWNER;
+pub use hosting::{HostNames, HostedNames};
+pub use named_upstream::{HOSTED, NamedUpstream};
+pub use names::{Names, OfficialRoutes};
+pub use names_error::{AliasError, HostedNameError, NamesError, PackageError};
 pub use page::{PageRequest, RowPage};
 pub use path::{PATH_ENCODE_SET, encoded_segment, folder_zipball_url, unresolved_zipball_url, zipball_url};
-pub use routes::{EffectiveRoute, RouteConfig, RouteConfigError};
+pub use route_row::{RouteConfig, RouteConfigError};
+pub use routes::EffectiveRoute;
 pub(crate) use v3::is_upload;
 pub use web::{PackageSearch, WebPage};
 

@@ -204,6 +204,21 @@ pub struct PublishDetails {
     pub parameters: Option<serde_json::Value>,
 }
 
+impl From<PublishManifest> for CatalogPackage {
+    /// The part of a manifest that a catalog shows.
+    fn from(manifest: PublishManifest) -> Self {
+        Self {
+            kind: manifest.kind,
+            description: manifest.description,
+            category: manifest.category,
+            tags: manifest.tags,
+            provider: manifest.provider,
+            organization: manifest.organization,
+            ..Self::default()
+        }
+    }
+}
+
 impl PublishManifest {
     /// The manifest without its large fields: for lists of many packages.
     pub fn without_details(self) -> Self {

@@ -19,6 +19,7 @@ mod archive_source;
 mod authorize;
 pub(crate) mod bucket_contents;
 pub(crate) mod catalog;
+mod cached_value;
 mod document_policies;
 mod document_removal;
 pub(crate) mod documents;
@@ -31,6 +32,7 @@ mod inventory_page;
 mod keys;
 mod list_renewal;
 pub(crate) mod metadata;
+mod model_config;
 mod model_policy;
 mod moving;
 mod package_documents;
@@ -39,6 +41,7 @@ pub mod policy;
 mod ref_lists;
 pub(crate) mod release_facts;
 mod removals;
+mod repository_names;
 pub(crate) mod resolve;
 mod selection;
 mod shared_sources;
@@ -48,9 +51,10 @@ mod spelling;
 mod stored_documents;
 pub(crate) mod transfer;
 mod upstreams;
+mod version_refusal;
 pub(crate) mod version_rules;
 pub(crate) mod warming;
-mod zip_removal;
+pub(crate) mod zip_removal;
 
 use archive_source::{ArchiveSource, ArchiveSourceParts};
 use authorize::Authorizer;
@@ -91,13 +95,14 @@ pub(crate) use crate::hosted::{
 pub use crate::upstream::{CallTimes, CredentialStatus, FailedCall, PlaceKind, PlaceQueue, ZipPacking};
 pub use authorize::Audience;
 pub use error::RegistryError;
-pub use model_policy::{ModelConfig, ModelMode};
+pub use cached_value::CachedValue;
+pub use model_config::{ModelConfig, ModelMode};
 pub use parsed::MAX_PARSED_BYTES;
 pub use policy::{AgeConfig, Config, Gone, Private, Unbuilt};
 pub use shared_sources::{SourceChange, SourceSearch, SourceSharing};
 pub use sources::{ImportSourceError, SourceResolver, SourceSearchFailure};
 pub(crate) use upstreams::UpstreamReportLine;
-pub use version_rules::VersionRefusal;
+pub use version_refusal::VersionRefusal;
 pub(crate) use version_rules::{BlockError, BlockedPattern, Blocks, StoredBlocks};
 
 /// The use cases of one mirror over one cache and several upstreams, one part per subject.
@@ -134,19 +139,6 @@ impl Faults {
     pub(crate) fn into_reasons(self) -> Vec<String> {
         self.mirror.into_iter().chain(self.upstreams).collect()
     }
-}
-
-/// A value from the cache or an upstream, with its age.
-#[derive(Clone, Debug)]
-pub struct CachedValue<T> {
-    /// The value.
-    pub value: Arc<T>,
-    /// SHA-256 of the normalised document it was read from: equal digests mean equal values.
-    pub digest: Digest,
-    /// Time since the upstream last validated it.
-    pub age: Duration,
-    /// What happened in the cache.
-    pub status: CacheStatus,
 }
 
 impl Registry {

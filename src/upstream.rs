@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod api;
+mod api_profile;
 mod array_elements;
 mod body;
 mod branches;

@@ -8,6 +8,7 @@ use super::{
     fleet, hosting,
     layers::invalid,
     names,
+    require::{require, require_nonzero},
     setting::Settings,
     sharing,
 };
@@ -18,7 +19,7 @@ use crate::{
     server,
     storage::{disk::MIN_DISK_LIMIT, memory::MIN_MEMORY_LIMIT},
     upstream::{self, MovingPattern},
-    value::{BaseUrl, ByteSize, Period},
+    value::{BaseUrl, ByteSize},
 };
 
 /// Minimum of `server.header_limit`: hyper's smallest buffer.
@@ -59,21 +60,6 @@ fn check_downloads(config: &Config, settings: &Settings) -> Result<(), ConfigErr
     let Some((name, _)) = most.filter(|_| downloads > MAX_DOWNLOADS) else { return Ok(()) };
     let reason = format!("the upstreams have {downloads} downloads together; they may have {MAX_DOWNLOADS}");
     Err(invalid(settings, &["upstreams", name, "downloads"], reason))
-}
-
-/// Fails with `reason` at `path` unless `valid`.
-pub(super) fn require(
-    valid: bool,
-    settings: &Settings,
-    path: &[&str],
-    reason: impl Into<ErrorReason>,
-) -> Result<(), ConfigError> {
-    if valid { Ok(()) } else { Err(invalid(settings, path, reason)) }
-}
-
-/// Refuses a time-out or interval of zero.
-pub(super) fn require_nonzero(period: Period, settings: &Settings, path: &[&str]) -> Result<(), ConfigError> {
-    require(!period.0.is_zero(), settings, path, "must not be zero")
 }
 
 fn check_server(config: &Config, settings: &Settings) -> Result<(), ConfigError> {

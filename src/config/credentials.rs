@@ -10,9 +10,10 @@ use super::{
     environment::Environment,
     error::{ConfigError, ErrorReason},
     layers::invalid,
-    masking::{is_secret_word, is_token},
-    names::did_you_mean,
+    masking::is_token,
+    schema::is_secret_word,
     setting::{Setting, Settings, dotted, owned_path},
+    suggestion::did_you_mean,
 };
 use crate::{
     upstream::{self, CredentialConfig, CredentialSource, CredentialSourceError, MAX_CREDENTIALS, UpstreamKind},

@@ -5,9 +5,10 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use toml::Table;
 
 use super::{
-    Config, check,
+    Config,
     error::{ConfigError, ErrorReason},
     layers::{self, invalid},
+    require::{self, require_nonzero},
     setting::{SettingSource, Settings},
 };
 use crate::{fleet, server};
@@ -52,9 +53,9 @@ pub(super) fn defaults() -> Settings {
 /// The first value that cannot be used.
 pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigError> {
     let Some(section) = &config.fleet else { return Ok(()) };
-    let require = |valid, key, reason: &str| check::require(valid, settings, &[FLEET, key], reason);
+    let require = |valid, key, reason: &str| require::require(valid, settings, &[FLEET, key], reason);
     let require_like =
-        |valid, key, reason: &str| check::require(valid, settings, &[FLEET, key], ErrorReason::with_example(reason));
+        |valid, key, reason: &str| require::require(valid, settings, &[FLEET, key], ErrorReason::with_example(reason));
     let without_bucket = "has no effect without the section [shared]: the bucket decides which content a version has";
     require(config.shared.is_some(), "nodes", without_bucket)?;
     let example = "must name every node, for example [\"a=https://10.0.0.1:8470\", \"b=https://10.0.0.2:8470\"]";
@@ -83,7 +84,7 @@ pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigEr
         ("response_timeout", section.response_timeout),
         ("idle_timeout", section.idle_timeout),
     ] {
-        check::require_nonzero(period, settings, &[FLEET, key])?;
+        require_nonzero(period, settings, &[FLEET, key])?;
     }
     require(section.refresh.0 >= MIN_REFRESH, "refresh", "must be at least 100 ms")?;
     let tls = tls_of(section);

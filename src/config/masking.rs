@@ -1,6 +1,6 @@
 //! Masks secrets in values before they are printed.
 
-use super::schema;
+use super::{schema, schema::is_secret_word};
 
 /// What is printed in place of a secret.
 const MASK: &str = "***";
@@ -47,11 +47,6 @@ pub(super) fn is_token(text: &str) -> bool {
     ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "srmt_"]
         .iter()
         .any(|prefix| text.trim().starts_with(prefix))
-}
-
-/// True for the last part of a key that sounds like a secret. No key holds one; users write such keys by mistake.
-pub(super) fn is_secret_word(name: &str) -> bool {
-    ["token", "secret", "password", "key", "auth"].iter().any(|word| name.to_ascii_lowercase().contains(word))
 }
 
 /// A text with `***` in place of the user and password of a URL, also of one that cannot be parsed because of them.

@@ -9,9 +9,10 @@ use super::{
     error::{ConfigError, ErrorReason},
     fleet, hosting,
     layers::{self, invalid},
-    routes, schema,
+    routes,
     setting::{Setting, SettingSource, Settings, dotted, owned_path},
     sharing,
+    suggestion::did_you_mean,
 };
 use crate::{
     dialect::{AliasError, HOSTED, Names, NamesError, PackageError, is_reserved_word},
@@ -144,7 +145,7 @@ fn invalid_name(config: &Config, settings: &Settings, error: &NamesError) -> Con
             invalid(settings, &["names", "default_upstream"], ErrorReason::with_example(reason))
         }
         NamesError::DefaultUpstream(name) => {
-            let suggestion = did_you_mean(name, upstream_names(config), |near| format!("\"{near}\""));
+            let suggestion = did_you_mean(name, config.upstream_names(), |near| format!("\"{near}\""));
             let reason = ErrorReason::with_suggestion(no_such_upstream(config), &suggestion);
             invalid(settings, &["names", "default_upstream"], reason)
         }
@@ -246,8 +247,8 @@ fn check_pattern(config: &Config, text: &str) -> Result<(), PackagesPatternError
     let form = if name.contains('/') { NameForm::Repository } else { NameForm::Plain };
     match matched.first() {
         None => {
-            let suggestion = did_you_mean(upstream, upstream_names(config), |near| format!("\"{near}:{name}\""));
-            let upstreams = upstream_names(config).collect::<Vec<_>>().join(", ");
+            let suggestion = did_you_mean(upstream, config.upstream_names(), |near| format!("\"{near}:{name}\""));
+            let upstreams = config.upstream_names().collect::<Vec<_>>().join(", ");
             Err(PackagesPatternError::UnknownUpstream { text: text.to_owned(), upstreams, suggestion })
         }
         Some(first) if name != "*" && matched.iter().all(|upstream| upstream.form != form) => {
@@ -262,22 +263,8 @@ fn check_pattern(config: &Config, text: &str) -> Result<(), PackagesPatternError
     }
 }
 
-/// The names of the configured upstreams.
-pub(super) fn upstream_names(config: &Config) -> impl Iterator<Item = &str> {
-    config.upstreams.keys().map(String::as_str)
-}
-
 fn no_such_upstream(config: &Config) -> String {
-    format!("no such upstream; the upstreams are {}", upstream_names(config).collect::<Vec<_>>().join(", "))
-}
-
-/// The clause that suggests the most similar name, or nothing.
-pub(super) fn did_you_mean<'a>(
-    word: &str,
-    names: impl Iterator<Item = &'a str>,
-    show: impl FnOnce(&str) -> String,
-) -> String {
-    schema::nearest(word, names).map(|near| format!("; did you mean {}?", show(near))).unwrap_or_default()
+    format!("no such upstream; the upstreams are {}", config.upstream_names().collect::<Vec<_>>().join(", "))
 }
 
 /// A host pattern that is not `name`, `*.name` or `name:port`.

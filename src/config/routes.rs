@@ -5,8 +5,8 @@ use std::convert::Infallible;
 use super::{
     Config,
     error::{ConfigError, ErrorReason},
-    names::{did_you_mean, upstream_names},
     setting::Settings,
+    suggestion::did_you_mean,
     tables::{TableKey, TableList, ValueKind},
 };
 use crate::dialect::{DialectName, RouteConfigError};
@@ -43,8 +43,8 @@ pub(super) fn invalid_table(
     let key = error.key();
     let reason = match error {
         RouteConfigError::UnknownUpstream(name) => {
-            let suggestion = did_you_mean(name, upstream_names(config), |near| format!("\"{near}\""));
-            let all = upstream_names(config).collect::<Vec<_>>().join(", ");
+            let suggestion = did_you_mean(name, config.upstream_names(), |near| format!("\"{near}\""));
+            let all = config.upstream_names().collect::<Vec<_>>().join(", ");
             ErrorReason::with_suggestion(format_args!("{error}; the upstreams are {all}"), &suggestion)
         }
         error if error.has_example() => ErrorReason::with_example(error),

@@ -3,10 +3,7 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use super::{
-    masking::is_secret_word,
-    setting::{dotted, owned_path},
-};
+use super::setting::{dotted, owned_path};
 
 /// The text of `config.example.toml`: every key at its default, commented out.
 pub const EXAMPLE_CONFIG: &str = include_str!("../../config.example.toml");
@@ -165,4 +162,9 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
     let max_distance = (word.len() / 3).clamp(1, 3);
     let distances = candidates.map(|candidate| (strsim::levenshtein(word, candidate), candidate));
     distances.filter(|(distance, _)| *distance <= max_distance).min().map(|(_, candidate)| candidate)
+}
+
+/// True for the last part of a key that sounds like a secret. No key holds one; users write such keys by mistake.
+pub(super) fn is_secret_word(name: &str) -> bool {
+    ["token", "secret", "password", "key", "auth"].iter().any(|word| name.to_ascii_lowercase().contains(word))
 }

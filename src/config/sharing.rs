@@ -5,10 +5,11 @@ use std::{fs, path::Path, time::Duration};
 use toml::Table;
 
 use super::{
-    Config, check,
+    Config,
     environment::Environment,
     error::{ConfigError, ErrorReason},
     layers::{self, invalid},
+    require::{self, require_nonzero},
     setting::{SettingSource, Settings},
 };
 use crate::{
@@ -41,9 +42,9 @@ pub(super) fn defaults() -> Settings {
 /// The first value that cannot be used.
 pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigError> {
     let Some(section) = &config.shared else { return Ok(()) };
-    let require = |valid, key, reason: &str| check::require(valid, settings, &[SHARED, key], reason);
+    let require = |valid, key, reason: &str| require::require(valid, settings, &[SHARED, key], reason);
     let require_like =
-        |valid, key, reason: &str| check::require(valid, settings, &[SHARED, key], ErrorReason::with_example(reason));
+        |valid, key, reason: &str| require::require(valid, settings, &[SHARED, key], ErrorReason::with_example(reason));
     let example = "is missing; write the address of the S3 service, for example \"https://s3.example.com\"";
     require_like(section.endpoint.is_some(), "endpoint", example)?;
     let example = "is missing; write the bucket's name, for example \"srm-mirror\"";
@@ -67,7 +68,7 @@ pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigEr
         ("response_timeout", section.response_timeout),
         ("idle_timeout", section.idle_timeout),
     ] {
-        check::require_nonzero(period, settings, &[SHARED, key])?;
+        require_nonzero(period, settings, &[SHARED, key])?;
     }
     let ages = MIN_CHANGE_AGE..=MAX_CHANGE_AGE;
     require(ages.contains(&section.max_age.0), "max_age", "must be between 100 ms and 5 s")?;

@@ -7,8 +7,8 @@ use toml::{Table, Value};
 
 use super::{
     error::ConfigError,
-    names::did_you_mean,
     setting::{Setting, SettingSource, Settings, owned_path},
+    suggestion::did_you_mean,
 };
 
 /// What the tables of one list may have.

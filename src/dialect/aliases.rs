@@ -2,47 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Names, PackageError};
-use crate::package::{FolderPackage, FolderPathError, NameError, NameForm, PackageName, PackageRef};
-
-/// Why an alias cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AliasError {
-    /// The key is no name.
-    #[error("the name's {0}")]
-    Name(NameError),
-    /// The first segment of the key is reserved.
-    #[error("no path reaches it, {0} is a route of the mirror or an upstream")]
-    Unreachable(String),
-    /// Two keys are equal without case.
-    #[error("another alias has this name; names compare without case")]
-    Duplicate,
-    /// The value is no package.
-    #[error(transparent)]
-    Package(PackageError),
-    /// The value has two slashes, and what stands behind them is no folder.
-    #[error("the path of the folder {0}{example}", example = FOLDER_EXAMPLE)]
-    FolderPath(FolderPathError),
-    /// A folder of a package of a registry.
-    #[error("{0} is no forge, and only repositories have folders{example}", example = FOLDER_EXAMPLE)]
-    FolderOfRegistry(String),
-    /// A folder whose alias is `owner/name`.
-    #[error("a folder's alias has no slash{example}", example = FOLDER_EXAMPLE)]
-    FolderWithOwner,
-}
-
-impl AliasError {
-    /// True when the text of the error has an example.
-    pub fn has_example(&self) -> bool {
-        match self {
-            Self::FolderPath(_) | Self::FolderOfRegistry(_) | Self::FolderWithOwner => true,
-            Self::Name(_) | Self::Unreachable(_) | Self::Duplicate | Self::Package(_) => false,
-        }
-    }
-}
-
-/// The end of every error about the folder of an alias.
-const FOLDER_EXAMPLE: &str = "; for example start-x = \"github:acme/apps//start-x\"";
+use super::{Names, names_error::AliasError};
+use crate::package::{FolderPackage, NameForm, PackageName, PackageRef};
 
 /// Checks the key of an alias: `name` or `owner/name`.
 pub(super) fn check_key(names: &Names, key: &str) -> Result<(), AliasError> {

@@ -4,13 +4,9 @@
 use http::Method;
 use serde::{Deserialize, Serialize};
 
-use super::{ApiRequest, NamedUpstream, Names, NamesError, PackageRef, is_reserved_word};
-use crate::package::{DialectName, NameForm, PackageId, PackageName, PackagePattern};
+use super::{ApiRequest, Names, NamesError, PackageRef, is_reserved_word, names_error::HostedNameError};
+use crate::package::{DialectName, PackageId, PackageName, PackagePattern};
 
-/// The name of the upstream of published packages.
-pub const HOSTED: &str = "hosted";
-/// The owner in front of plain names in the simple dialect, which is dropped.
-pub(crate) const SIMPLE_OWNER: &str = "devsapp";
 /// Longest name of a published package, in bytes.
 const MAX_HOSTED_NAME_BYTES: usize = 100;
 
@@ -22,45 +18,6 @@ pub struct HostNames {
     pub names: Vec<String>,
     /// Single plain names that an upstream has too, and that are taken from it.
     pub claim: Vec<String>,
-}
-
-/// Why a name cannot belong to this mirror, or cannot be published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HostedNameError {
-    /// The text is no pattern of plain names.
-    #[error("not a pattern of names without a slash; write for example \"acme-*\"")]
-    Pattern,
-    /// The text is no plain name.
-    #[error("not a name without a slash; write for example \"fc3\"")]
-    Name,
-    /// An alias has the name.
-    #[error("an alias in [names.aliases] has this name; remove one of the two")]
-    Alias,
-    /// The name begins with a dot, is too long, or has `__` in it.
-    #[error(
-        "a published package has a name of at most 100 of the characters a-z A-Z 0-9 . _ -, not beginning with a dot or a dash, without two underscores in a row"
-    )]
-    Form,
-    /// The name has a meaning in paths.
-    #[error("the name has a meaning of its own in addresses, or is that of an upstream")]
-    Reserved,
-}
-
-impl HostedNameError {
-    /// True when the text of the error has an example.
-    pub fn has_example(self) -> bool {
-        match self {
-            Self::Pattern | Self::Name => true,
-            Self::Alias | Self::Form | Self::Reserved => false,
-        }
-    }
-}
-
-impl NamedUpstream {
-    /// The packages that are published on this mirror.
-    pub fn hosted() -> Self {
-        Self { name: HOSTED.into(), form: NameForm::Plain, dropped_owner: Some(SIMPLE_OWNER), is_hosted: true }
-    }
 }
 
 impl Names {
@@ -132,11 +89,6 @@ impl<'n> HostedNames<'n> {
             PackageRef::Id(id) => self.has(id).then(|| id.clone()),
             PackageRef::Folder(_) => None,
         }
-    }
-
-    /// The path of the address that a reserved version of a package is uploaded to. Neither text has a slash.
-    pub fn upload_path(&self, package: &str, version: &str) -> String {
-        super::v3::upload_path(package, version)
     }
 
     /// True for a plain name that belongs to this mirror, published or not: `host.names` and `host.claim`.

@@ -71,6 +71,13 @@ pub(crate) fn is_upload(method: &Method, path: &str) -> bool {
     *method == Method::PUT && segments.next() == Some("v3") && segments.next() == Some(UPLOADS)
 }
 
+impl HostedNames<'_> {
+    /// The path of the address that a reserved version of a package is uploaded to. Neither text has a slash.
+    pub fn upload_path(&self, package: &str, version: &str) -> String {
+        upload_path(package, version)
+    }
+}
+
 /// The path of the address that a reserved version is uploaded to.
 pub(super) fn upload_path(package: &str, version: &str) -> String {
     format!("/v3/{UPLOADS}/{package}/{version}")

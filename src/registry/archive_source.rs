@@ -249,11 +249,6 @@ fn stored_object(answer: Result<ArchiveAnswer, RegistryError>) -> Option<Object>
     }
 }
 
-/// The error for pins that cannot be read.
-pub(super) fn unreadable_pin(error: FetchError) -> RegistryError {
-    RegistryError::Fetch(CacheFailure { error, status: CacheStatus::hit(None) })
-}
-
 /// The tag, commit or moving version, for the log.
 pub(super) fn version_of(reference: &GitRef) -> &str {
     match reference {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{
+use super::{ repository_names::renamed,
     Gone, RegistryError, not_found, package_documents::PackageDocuments, policy::AccessPolicy, upstreams::Upstreams,
 };
 use crate::{
@@ -249,13 +249,6 @@ impl Authorizer {
             Some(public) => Visibility::Unknown { listed: public },
         }
     }
-}
-
-/// The name that a repository has now, where that is not the package's.
-pub(super) fn renamed(package: &PackageId, repository: &Repository) -> Option<PackageId> {
-    let name: PackageName = repository.full_name.parse().ok()?;
-    let present = PackageId { upstream: package.upstream.clone(), name };
-    (present.key_prefix() != package.key_prefix()).then_some(present)
 }
 
 fn fetched_with_token(document: &Document) -> bool {

@@ -285,19 +285,6 @@ impl Catalog {
     }
 }
 
-/// The part of a manifest that a catalog shows.
-pub(super) fn facts_of(manifest: PublishManifest) -> CatalogPackage {
-    CatalogPackage {
-        kind: manifest.kind,
-        description: manifest.description,
-        category: manifest.category,
-        tags: manifest.tags,
-        provider: manifest.provider,
-        organization: manifest.organization,
-        ..CatalogPackage::default()
-    }
-}
-
 /// What a list says of a package, with what the list lacks from its manifest.
 fn add_manifest(listed: &Arc<CatalogPackage>, manifest: &CatalogPackage) -> Arc<CatalogPackage> {
     let with = CatalogPackage {

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{RegistryError, resolve::MIN_REVALIDATE_AGE, upstreams::Upstreams};
+use super::{RegistryError, upstreams::Upstreams};
 use crate::{
     cache::{
         Cache,
@@ -11,6 +11,10 @@ use crate::{
     },
     package::PackageId,
 };
+
+/// With a token, a release list of at least this age is revalidated before a version that it lacks is reported missing, so
+/// that a new release is found at once: a 304 costs nothing then.
+pub(super) const MIN_REVALIDATE_AGE: Duration = Duration::from_secs(5);
 
 /// The policies of documents by package.
 pub(super) struct DocumentPolicies {

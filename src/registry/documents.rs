@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{
+use super::{ cached_value::from_list, document_policies::MIN_REVALIDATE_AGE,
     CachedValue, RegistryError,
     archive_source::ArchiveSource,
     authorize::{Audience, Authorizer},
@@ -254,7 +254,7 @@ impl ReleaseDocuments {
     async fn is_complete(&self, package: &PackageId, list: &CachedValue<Releases>) -> bool {
         let document = self.documents.stored().document(package, &DocumentAsk::Releases).await;
         let has_one_page = document.is_some_and(|document| document.meta.validators.pages.len() < 2);
-        has_one_page && !list.value.truncated && list.is_current() && list.age <= resolve::MIN_REVALIDATE_AGE
+        has_one_page && !list.value.truncated && list.is_current() && list.age <= MIN_REVALIDATE_AGE
     }
 
     async fn release_in_trouble(
@@ -330,10 +330,4 @@ enum ReleaseFinding {
 
 fn no_release(status: CacheStatus) -> CacheFailure {
     CacheFailure { error: FetchError::NotFound(Missing::Release), status }
-}
-
-/// One release of a list, with a digest of its own.
-pub(super) fn from_list(release: &Release, list: &CachedValue<Releases>) -> CachedValue<Release> {
-    let digest = Digest::of(format!("{}#{}", list.digest, release.tag_name).as_bytes());
-    CachedValue { value: Arc::new(release.clone()), digest, age: list.age, status: list.status.clone() }
 }

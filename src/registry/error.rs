@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::version_rules::VersionRefusal;
-use crate::{cache::CacheFailure, http::cache_status::CacheStatus, package::ModelFinding};
+use super::version_refusal::VersionRefusal;
+use crate::{cache::CacheFailure, http::cache_status::CacheStatus, origin::FetchError, package::ModelFinding};
 
 /// Why there is no answer.
 #[derive(Clone, Debug)]
@@ -54,4 +54,9 @@ impl From<CacheFailure> for RegistryError {
     fn from(failure: CacheFailure) -> Self {
         Self::Fetch(failure)
     }
+}
+
+/// The error for pins that cannot be read.
+pub(super) fn unreadable_pin(error: FetchError) -> RegistryError {
+    RegistryError::Fetch(CacheFailure { error, status: CacheStatus::hit(None) })
 }

@@ -314,7 +314,7 @@ impl FolderPackages {
         }
         let pins = self.pins.list(folder).await.unwrap_or_default();
         let newest = pins.into_iter().max_by_key(|pin| (semantic(&pin.version), pin.version.clone()));
-        Some(newest.map(|pin| catalog::facts_of(pin.facts.publish.clone())).unwrap_or_default())
+        Some(newest.map(|pin| pin.facts.publish.clone().into()).unwrap_or_default())
     }
 }
 

@@ -24,7 +24,9 @@ use crate::{
 };
 
 mod copied;
+mod publishable_version;
 mod publishing;
+mod publishing_error;
 mod reservations;
 mod reserved_upload;
 mod shared_reservations;
@@ -36,11 +38,10 @@ mod upstream;
 pub(crate) use crate::hosted::FailedPublication;
 use copied::CopiedPackages;
 pub(crate) use copied::{NameUse, find_new, follower};
-pub(crate) use publishing::{
-    PublicationDetails, PublishableVersion, PublishingError, RunningUpload, VERSION_UNWRITABLE, check_is_new,
-    manifest_digest,
-};
-pub(crate) use reservations::{AnnouncedPackage, NewReservation, NotReserved, ReservedVersions};
+pub(crate) use publishable_version::PublishableVersion;
+pub(crate) use publishing::{PublicationDetails, RunningUpload, check_is_new, manifest_digest};
+pub(crate) use publishing_error::{NotReserved, PublishingError, VERSION_UNWRITABLE};
+pub(crate) use reservations::{AnnouncedPackage, NewReservation, ReservedVersions};
 pub(crate) use reserved_upload::{ReservedUpload, all_failed_publications, failed_publications, record_failure};
 pub(crate) use shared_reservations::{check_reservation, reserve_version};
 pub(crate) use upkeep::HostedUpkeep;

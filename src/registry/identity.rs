@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{
     CachedValue, RegistryError,
-    archive_source::unreadable_pin,
+    error::unreadable_pin,
     keys::{archive_key, identity_key},
     package_documents::PackageDocuments,
 };

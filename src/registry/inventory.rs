@@ -35,7 +35,6 @@ use crate::{
 pub(crate) use super::{
     keys::parse_package,
     selection::{Selection, SelectionError},
-    zip_removal::{RemovalMode, SelectedZips, ZipRemoval, ZipRemovalError},
 };
 
 /// The first bytes of all digests.

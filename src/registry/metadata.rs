@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{
     CachedValue, RegistryError,
-    archive_source::{ArchiveSource, unreadable_pin},
+    archive_source::ArchiveSource,
+    error::unreadable_pin,
     documents::ReleaseDocuments,
     model_policy::ModelPolicy,
     moving::MovingVersions,
@@ -109,11 +110,6 @@ impl MetadataRecords {
             first_seen: pin.map(|pin| pin.first_seen),
         }))
     }
-}
-
-/// The manifest that verification read from an archive; empty when there is none.
-pub(super) fn manifest(verified: &Verified) -> PublishManifest {
-    ZipFacts::from_value(&verified.facts).map(|facts| facts.publish).unwrap_or_default()
 }
 
 /// The record of a release.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
+use super::{ model_config::{ModelConfig, ModelMode},
     RegistryError,
     policy::{Config, PolicyError},
-    version_rules::{alias_of, names_of},
+    repository_names::names_of,
+    version_rules::alias_of,
 };
 use crate::{
     archive::ZipFacts,
@@ -20,29 +21,6 @@ use crate::{
     package::{FolderPackage, ModelFinding, PackageId, PackagePattern, PatternError},
     registry::package_documents::PackageDocuments,
 };
-
-/// `packages.model`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ModelMode {
-    /// Findings are recorded, and only `cache ls --json` shows them.
-    #[default]
-    Off,
-    /// They are logged and shown.
-    Warn,
-    /// They are logged and shown, and requests for the zip get 422.
-    Enforce,
-}
-
-/// An entry of `packages.model_for`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelConfig {
-    /// A pattern of packages, see [`PackagePattern`].
-    pub packages: String,
-    /// What is done with them.
-    pub model: ModelMode,
-}
 
 /// The modes of packages, from the two keys with their patterns compiled.
 pub(super) struct ModelPolicy {

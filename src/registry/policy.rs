@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::model_policy::{ModelConfig, ModelMode};
+use super::model_config::{ModelConfig, ModelMode};
 use crate::{
     package::{PackageId, PackagePattern, VersionedPattern, VersionedPatternError},
     value::Period,

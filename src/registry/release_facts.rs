@@ -3,12 +3,12 @@
 
 use std::{io, sync::Arc};
 
-use super::{archive_source::ArchiveSource, metadata::manifest, moving::MovingVersions, shared_work::SharedWorkCache};
+use super::{archive_source::ArchiveSource, moving::MovingVersions, shared_work::SharedWorkCache};
 use crate::{
     archive::{CentralDirectory, FolderFacts, SmallFile, StoredZipError, ZipFacts},
     blocking::spawn_blocking,
     cache::{Cache, Object},
-    entry::{Digest, Meta, Pin},
+    entry::{Digest, Meta, Pin, Verified},
     package::{FolderPath, ModelFinding, PackageId, PublishManifest},
     upstream::GitRef,
     value::memory_budget::MemoryShare,
@@ -227,4 +227,9 @@ fn read_files(
         readme: central.small_file(SmallFile::Readme, folder, read)?,
         syaml: central.small_file(syaml, folder, read)?,
     })
+}
+
+/// The manifest that verification read from an archive; empty when there is none.
+pub(super) fn manifest(verified: &Verified) -> PublishManifest {
+    ZipFacts::from_value(&verified.facts).map(|facts| facts.publish).unwrap_or_default()
 }

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 
 use super::{
     InventoryEntry, Registry,
-    inventory::{ALL_SHARDS, RemovalMode, SelectedZips, Selection, ZipRemoval},
+    inventory::{ALL_SHARDS, Selection},
+    zip_removal::{RemovalMode, SelectedZips, ZipRemoval},
 };
 use crate::{
     cache::{KeepChange, Removal, RemovedBy},

@@ -9,7 +9,8 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     RegistryError,
-    archive_source::{self, ArchiveSource, unreadable_pin},
+    archive_source::{self, ArchiveSource},
+    error::unreadable_pin,
     authorize::Authorizer,
     list_renewal::ListRenewal,
     model_policy::{ModelPolicy, ensure_conforms},
@@ -34,10 +35,6 @@ mod registry_version;
 mod resolved;
 
 pub(crate) use resolved::{ResolvedArchive, ResolvedVersion};
-
-/// With a token, a release list of at least this age is revalidated before a version that it lacks is reported missing, so
-/// that a new release is found at once: a 304 costs nothing then.
-pub(super) const MIN_REVALIDATE_AGE: Duration = Duration::from_secs(5);
 
 /// Finds the archive of a version of a package that may be served.
 pub struct VersionResolver {

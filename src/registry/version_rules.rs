@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{
+use super::{ repository_names::names_of, version_refusal::VersionRefusal,
     CachedValue, RegistryError,
-    authorize::renamed,
-    documents::from_list,
+    cached_value::from_list,
     package_documents::PackageDocuments,
     policy::{AgeConfig, Config, Gone, PolicyError},
 };
@@ -35,25 +34,6 @@ pub(super) use folder_rules::{FolderRules, alias_of};
 pub(super) use known_versions::KnownRules;
 pub(super) use seen_versions::SeenVersions;
 pub(super) use upstream_facts::published_at;
-
-/// Why a version is not served.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum VersionRefusal {
-    /// `packages.deny` has it, or `packages.allow` lacks it.
-    Policy,
-    /// An operator has blocked it.
-    Blocked {
-        /// The operator's reason.
-        reason: Arc<str>,
-    },
-    /// It is not old enough.
-    TooYoung {
-        /// The least age.
-        min_age: Period,
-        /// When it will be old enough.
-        until: Timestamp,
-    },
-}
 
 /// The rules about versions.
 pub(super) struct VersionRules {
@@ -335,16 +315,4 @@ impl VersionRules {
             None => Err(RegistryError::NoVersionAllowed(refusal)),
         }
     }
-}
-
-/// The names of a package: that of the request, and the one that its repository has now, where a stored document says that
-/// it was renamed. A version is served only if the rules permit it under both.
-pub(super) async fn names_of(documents: &PackageDocuments, package: &PackageId) -> Vec<PackageId> {
-    let mut names = vec![package.clone()];
-    if let Some(document) = documents.stored().document(package, &DocumentAsk::Repository).await
-        && let Some(repository) = documents.stored().parse_repository(&document).await
-    {
-        names.extend(renamed(package, &repository));
-    }
-    names
 }

@@ -8,7 +8,8 @@ use super::{
     authorize::Authorizer,
     moving::MovingVersions,
     package_documents::PackageDocuments,
-    resolve::{MIN_REVALIDATE_AGE, ResolvedVersion, VersionResolver},
+    document_policies::MIN_REVALIDATE_AGE,
+    resolve::{ResolvedVersion, VersionResolver},
     upstreams::Upstreams,
     version_rules::VersionRules,
 };

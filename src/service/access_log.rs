@@ -8,15 +8,16 @@ use super::{
     audit::{self, AuditedHead},
     context::RequestContext,
     headers::CACHE_NAME,
+    request_labels::{NO_ROUTE, route_label, route_number, version},
 };
 use crate::{
     admin_api::FailureCode,
-    dialect::{ApiRequest, Dialect, Ops},
+    dialect::{ApiRequest, Dialect},
     http::{
         body::{Body, BodyEnd, BodyOutcome},
         cache_status::CacheStatus,
     },
-    observe::{self, AccessEvent, ROUTE_LABELS, ResponseFigures, ThreadMetrics},
+    observe::{self, AccessEvent, ResponseFigures, ThreadMetrics},
     peer::ClientRequest,
 };
 
@@ -224,56 +225,11 @@ fn dialect_label(dialect: Dialect, request: &ApiRequest) -> &'static str {
     }
 }
 
-/// The index in [`ROUTE_LABELS`] of requests that match no route.
-const NO_ROUTE: usize = ROUTE_LABELS.len() - 1;
-
-pub(super) fn route_label(request: &ApiRequest) -> &'static str {
-    ROUTE_LABELS[route_number(request)]
-}
-
-/// The index of a request's route in [`ROUTE_LABELS`].
-fn route_number(request: &ApiRequest) -> usize {
-    match request {
-        ApiRequest::Releases { .. } => 0,
-        ApiRequest::Latest { .. } => 1,
-        ApiRequest::Tag { .. } => 2,
-        ApiRequest::ById { .. } => 3,
-        ApiRequest::Archive { .. } => 4,
-        ApiRequest::Flat { .. } => 5,
-        ApiRequest::Metadata { .. } => 6,
-        ApiRequest::Repository { .. } => 7,
-        ApiRequest::Catalog(_) => 8,
-        ApiRequest::Menu(_) => 9,
-        ApiRequest::OwnPackages(_) => 10,
-        ApiRequest::Detail { .. } => 11,
-        ApiRequest::Ops(Ops::Healthz | Ops::Readyz) => 12,
-        ApiRequest::Ops(Ops::Metrics) => 13,
-        ApiRequest::Ops(Ops::Admin(_)) | ApiRequest::RenewCode => 14,
-        ApiRequest::Publish { .. } | ApiRequest::Reserve | ApiRequest::Upload { .. } => 15,
-        ApiRequest::Delete { .. } => 16,
-        ApiRequest::Ops(Ops::Web(_) | Ops::OpenApi) => 17,
-    }
-}
-
 fn protocol(version: Version) -> &'static str {
     match version {
         Version::HTTP_10 => "HTTP/1.0",
         Version::HTTP_11 => "HTTP/1.1",
         Version::HTTP_2 => "HTTP/2.0",
         _ => "other",
-    }
-}
-
-/// The version that a request names, for the logs.
-pub(super) fn version(request: &ApiRequest) -> Option<String> {
-    match request {
-        ApiRequest::Tag { version, .. }
-        | ApiRequest::Archive { version, .. }
-        | ApiRequest::Flat { version, .. }
-        | ApiRequest::Publish { version, .. }
-        | ApiRequest::Delete { version, .. }
-        | ApiRequest::Upload { version, .. }
-        | ApiRequest::Metadata { version: Some(version), .. } => Some(version.to_string()),
-        _ => None,
     }
 }

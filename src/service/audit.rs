@@ -6,8 +6,8 @@ use http::{HeaderValue, Method, Response, header};
 use serde::Serialize;
 
 use super::{
-    access_log::{route_label, version},
     context::RequestContext,
+    request_labels::{route_label, version},
 };
 use crate::{
     dialect::{ApiRequest, Ops},

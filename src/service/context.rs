@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 use http::Version;
 use jiff::Timestamp;
 
-use super::{request_id::RequestId, response_cache::Snapshot};
+use super::{request_id::RequestId, snapshot::Snapshot};
 use crate::{
     access::{Caller, Grant},
     admin_api::FailureCode,

@@ -10,8 +10,8 @@ use hyper::ext::ReasonPhrase;
 
 use super::{
     context::{Failure, RequestContext},
-    handlers::json::json_response,
     headers::NO_STORE,
+    json_response::json_response,
 };
 use crate::{
     access::NO_KEYS_RETRY,

@@ -22,7 +22,7 @@ use super::{
         json, metrics, openapi, publish, zip,
     },
     headers::{CACHE_NAME, CACHE_STATUS, X_REQUEST_ID, close_connection, restrict_to_callers, restrict_to_clients},
-    response_cache::Snapshot,
+    snapshot::Snapshot,
     sources, web,
 };
 use crate::{

@@ -2,6 +2,7 @@
 
 pub(super) mod admin;
 pub(super) mod archive;
+mod built;
 pub(super) mod catalog;
 pub(super) mod folder;
 pub(super) mod health;

@@ -8,11 +8,11 @@
 use std::{cell::RefCell, collections::HashMap, num::NonZero, sync::Arc, thread::available_parallelism};
 
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode, Version, header, request::Parts};
-use jiff::{SignedDuration, Timestamp};
 use thread_local::ThreadLocal;
 
 use super::{
     context::{RequestContext, SendMode},
+    snapshot::{MAX_RESPONSE_AGE, Snapshot},
     zip_body::range_body,
 };
 use crate::{
@@ -24,11 +24,9 @@ use crate::{
         cache_status::CacheStatus,
     },
     package::PackageId,
-    registry::{Generation, WeakObject},
+    registry::WeakObject,
 };
 
-/// How long a response is sent again: `Age` and `max-age` count whole seconds.
-const MAX_RESPONSE_AGE: SignedDuration = SignedDuration::from_secs(1);
 /// Most bytes of keys and bodies in the cache of one thread ...
 const MAX_THREAD_BYTES: usize = 8 << 20;
 /// ... and of all threads, one for each processor, as long as a thread has room for a body.
@@ -114,25 +112,6 @@ impl CachedBody {
                 Some(range_body(zip, whole, send_mode))
             }
         }
-    }
-}
-
-/// Time and generation read before the lookup; the response may be cached only while they hold.
-#[derive(Clone)]
-pub(super) struct Snapshot {
-    at: Timestamp,
-    generation: Generation,
-}
-
-impl Snapshot {
-    /// `at` and `generation` must be read before the registry is asked.
-    pub(super) fn new(at: Timestamp, generation: Generation) -> Self {
-        Self { at, generation }
-    }
-
-    fn is_current(&self, now: Timestamp) -> bool {
-        let age = now.duration_since(self.at);
-        !age.is_negative() && age < MAX_RESPONSE_AGE && self.generation.is_current()
     }
 }
 

@@ -2,17 +2,14 @@
 
 use std::{future::Future, marker::PhantomData, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::{
     BuildError, Config, DocumentAsk, GitRef, ProcessContext, RateLimitStatus, ReleaseLookup, Upstream, ZipPacking,
+    api_profile::ApiProfile,
     call_log::CallLog,
     client::ApiClient,
-    credentials::{
-        CredentialProfile, CredentialReading, CredentialReport, CredentialSource, CredentialStatus, NextStep,
-    },
-    error_class::{ErrorClass, ErrorResponse},
+    credentials::{CredentialReading, CredentialReport, CredentialSource, CredentialStatus, NextStep},
     failure,
     gate::GateStatus,
     moving::MovingPattern,
@@ -24,20 +21,6 @@ use crate::{
     package::{CatalogPackage, PackageName},
     peer::ClientId,
 };
-
-/// The constants of an upstream's HTTP API.
-pub(super) struct ApiProfile {
-    /// How it treats credentials.
-    pub(super) credential: &'static CredentialProfile,
-    /// Additional headers of every API request.
-    pub(super) headers: &'static [(&'static str, &'static str)],
-    /// The default `Accept` of requests for documents.
-    pub(super) accept: &'static str,
-    /// The `Accept` of requests to the API for zips.
-    pub(super) accept_zip: &'static str,
-    /// Classifies a response with a status of 400 or more.
-    pub(super) classify: fn(ErrorResponse<'_>, Timestamp) -> ErrorClass,
-}
 
 /// The part of an upstream that differs between kinds: addresses, paging, and document formats.
 pub(super) trait UpstreamApi: Send + Sync + 'static {

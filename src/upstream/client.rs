@@ -22,7 +22,7 @@ use url::Url;
 pub(super) use super::request::{ArchiveResponse, DocumentRequest, DocumentResponse, OpenedArchive, RequestKind};
 use super::{
     BuildError, Config, ProcessContext,
-    api::ApiProfile,
+    api_profile::ApiProfile,
     body::{ResponseBody, SizeMeter},
     call_log::CallLog,
     connect::UpstreamConnections,

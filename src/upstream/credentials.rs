@@ -10,7 +10,6 @@ use parking_lot::RwLock;
 
 use super::{
     RateLimitStatus,
-    error_class::ErrorResponse,
     gate::{RateLimiter, RateQuota},
 };
 use crate::{entry::Key, origin::FetchError, package::PackageName, value::bounded_cache::BoundedCache};
@@ -23,6 +22,7 @@ mod exchange;
 mod files;
 mod identity;
 mod introspection;
+mod profile;
 mod refusal;
 mod refusals;
 mod request_auth;
@@ -37,9 +37,9 @@ pub use files::CredentialReading;
 use files::FileState;
 use identity::ActiveCredential;
 pub(super) use identity::Identity;
-use introspection::Introspection;
+pub(super) use profile::{CredentialProfile, GITEE, GITHUB, REGISTRY};
 use refusals::CredentialAdmission;
-use request_auth::{CredentialScheme, RequestAuth};
+use request_auth::RequestAuth;
 
 pub use refusal::RefusalReason;
 pub use refusals::CredentialRefusal;
@@ -52,41 +52,6 @@ pub use status::{
 const MAX_SEEN_PACKAGES: u64 = 20_000;
 /// Stands for requests without a credential in place of a credential's serial number.
 const ANONYMOUS: u64 = 0;
-
-/// How a kind of upstream takes and refuses credentials.
-pub(super) struct CredentialProfile {
-    scheme: CredentialScheme,
-    /// Recognises a response that refuses the credential.
-    refusal: fn(ErrorResponse<'_>) -> Option<RefusalReason>,
-    /// True where one 401 is no proof: the credential is sent once more before it is out of use.
-    confirm: bool,
-    introspection: Introspection,
-}
-
-/// GitHub.
-pub(super) const GITHUB: CredentialProfile = CredentialProfile {
-    scheme: CredentialScheme::Authorization("Bearer"),
-    refusal: refusal::github,
-    confirm: false,
-    introspection: Introspection::Github,
-};
-
-/// Gitee, which answers 401 in outages too. The token is sent in a header: in a query, which Gitee also accepts, it would
-/// appear in logs.
-pub(super) const GITEE: CredentialProfile = CredentialProfile {
-    scheme: CredentialScheme::Authorization("token"),
-    refusal: refusal::gitee,
-    confirm: true,
-    introspection: Introspection::Gitee,
-};
-
-/// Registries: the safety code signs each request.
-pub(super) const REGISTRY: CredentialProfile = CredentialProfile {
-    scheme: CredentialScheme::Signature,
-    refusal: refusal::registry,
-    confirm: true,
-    introspection: Introspection::Nowhere,
-};
 
 /// The credentials of one upstream, in the order of the configuration.
 pub(super) struct CredentialPool {

@@ -5,7 +5,8 @@ use url::Url;
 
 use super::{
     DocumentAsk, GitRef, ReleaseLookup, ZipPacking,
-    api::{ApiProfile, UpstreamApi},
+    api::UpstreamApi,
+    api_profile::ApiProfile,
     call_log::CallLog,
     client::{ApiClient, DocumentRequest, RequestKind},
     credentials, documents, error_class,

@@ -6,7 +6,8 @@ use url::Url;
 
 use super::{
     DocumentAsk, GitRef, ReleaseLookup, ZipPacking,
-    api::{ApiProfile, UpstreamApi},
+    api::UpstreamApi,
+    api_profile::ApiProfile,
     call_log::CallLog,
     client::{ApiClient, RequestKind},
     documents, registry_zip,

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{
     ReleaseLookup, ZipPacking,
-    api::ApiProfile,
+    api_profile::ApiProfile,
     call_log::CallLog,
     client::{ApiClient, DocumentRequest, RequestKind},
     config::SIMPLE_PROVIDER,

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{
     ReleaseLookup, ZipPacking,
-    api::ApiProfile,
+    api_profile::ApiProfile,
     body::SizeMeter,
     call_log::CallLog,
     client::{ApiClient, DocumentRequest, DocumentResponse, RequestKind},

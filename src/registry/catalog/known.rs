@@ -15,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{CatalogEntry, facts_of};
+use super::CatalogEntry;
 use crate::{
     cache::{Cache, CacheFailure},
     entry::Key,
@@ -26,7 +26,7 @@ use crate::{
         archive_source::ArchiveSource,
         authorize::{Authorizer, Visibility},
         keys::{parse_archive_key, parse_identity_key, parse_package},
-        metadata::manifest,
+        release_facts::manifest,
         version_rules::{KnownRules, VersionRules},
     },
     upstream::GitRef,
@@ -250,7 +250,7 @@ impl KnownPackages {
     async fn facts(&self, package: &PackageId, tag: Option<String>) -> CatalogPackage {
         let Some(tag) = tag else { return CatalogPackage::default() };
         let pin = self.archives.pin(package, &GitRef::Tag(tag)).await.ok().flatten();
-        facts_of(pin.map(|pin| manifest(&pin.verified)).unwrap_or_default())
+        CatalogPackage::from(pin.map(|pin| manifest(&pin.verified)).unwrap_or_default())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use super::{HostedPackages, NotReserved, uploads::UploadPlace};
+use super::{ publishing_error::{PublishingError, closed}, publishable_version::PublishableVersion,HostedPackages, uploads::UploadPlace};
 use crate::{
     archive::{ZipFacts, package_model::check_upload},
     blocking::spawn_blocking,
@@ -13,109 +13,8 @@ use crate::{
     },
     origin::{Verify, VerifyError},
     package::{CatalogPackage, ModelFinding, ModelRule, PackageId, PublishManifest},
-    registry::catalog::facts_of,
     value::memory_budget::MemoryShortage,
 };
-
-/// The error sentence for the publisher where the file system fails.
-pub(crate) const VERSION_UNWRITABLE: &str = "this mirror cannot write the version; ask the operator of this mirror";
-
-/// A package and a well-formed version number that is to be published.
-#[derive(Clone, Debug)]
-pub(crate) struct PublishableVersion {
-    /// The package on the upstream of published packages.
-    pub(crate) package: PackageId,
-    /// The version.
-    pub(crate) version: VersionNumber,
-}
-
-impl PublishableVersion {
-    /// Parses the version number. Does not look the version up.
-    ///
-    /// # Errors
-    /// [`PublishingError::NotConforming`].
-    pub(crate) fn parse(package: PackageId, version: &str) -> Result<Self, PublishingError> {
-        let version = version.parse().map_err(|error: VersionNumberError| {
-            let finding = ModelFinding::new(ModelRule::VersionForm, "Version", error.to_string());
-            PublishingError::NotConforming(vec![finding])
-        })?;
-        Ok(Self { package, version })
-    }
-
-    /// Identifies the version in any spelling of its package.
-    pub(super) fn key(&self) -> String {
-        format!("{}/{}", self.package.name.folded(), self.version)
-    }
-}
-
-/// Why a version is not published.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PublishingError {
-    /// The store refuses it.
-    #[error(transparent)]
-    Refused(#[from] PublishRefusal),
-    /// Another upload of the version is under way.
-    #[error("is being published by another request")]
-    BeingPublished,
-    /// The version has content.
-    #[error("was published by {} on {}", .0.by, .0.at)]
-    Published(StateChange),
-    /// Another principal has reserved the version.
-    #[error("is being published by {0}")]
-    Reserved(String),
-    /// The principal has as many reservations as it may have.
-    #[error("this account is publishing {0} other versions; finish one of them, or wait 10 minutes")]
-    TooManyReservations(usize),
-    /// The upload address is not valid any more, or is in use.
-    #[error(transparent)]
-    NotReserved(#[from] NotReserved),
-    /// Too many uploads are under way.
-    #[error("this mirror receives as many uploads as it may at present")]
-    TooManyUploads,
-    /// The zip is malformed.
-    #[error("{0}")]
-    InvalidZip(String),
-    /// The zip is no package of this name and version.
-    #[error("{}", ModelFinding::sentence(.0))]
-    NotConforming(Vec<ModelFinding>),
-    /// There is no memory for the verification of the zip at present.
-    #[error("there is no memory for the verification of the zip at present")]
-    NoMemory(MemoryShortage),
-}
-
-impl PublishingError {
-    /// The reason as one sentence for the publisher, without the system's text.
-    pub(crate) fn sentence(&self) -> String {
-        match self {
-            Self::Refused(PublishRefusal::OtherCase(_) | PublishRefusal::OtherSpelling(_)) => {
-                format!("this package {self}")
-            }
-            Self::Refused(PublishRefusal::Upload(UploadError::Full(_)) | PublishRefusal::Unavailable(_)) => {
-                self.to_string()
-            }
-            Self::Refused(PublishRefusal::Upload(UploadError::Io(_))) => VERSION_UNWRITABLE.to_owned(),
-            Self::Refused(_) | Self::BeingPublished | Self::Published(_) | Self::Reserved(_) => {
-                format!("this version {self}")
-            }
-            Self::InvalidZip(_) | Self::NotConforming(_) => format!("the zip is not published: {self}"),
-            Self::TooManyReservations(_) | Self::NotReserved(_) | Self::TooManyUploads | Self::NoMemory(_) => {
-                self.to_string()
-            }
-        }
-    }
-}
-
-impl From<UploadError> for PublishingError {
-    fn from(error: UploadError) -> Self {
-        Self::Refused(error.into())
-    }
-}
-
-impl From<io::Error> for PublishingError {
-    fn from(error: io::Error) -> Self {
-        UploadError::from(error).into()
-    }
-}
 
 /// An upload of a version, the only one at its time; dropping it removes what was received.
 pub(crate) struct RunningUpload {
@@ -139,11 +38,6 @@ impl RunningUpload {
         self.upload = Some(written.await.map_err(|_| closed())??);
         Ok(())
     }
-}
-
-/// The error for an upload whose last write was abandoned.
-pub(super) fn closed() -> io::Error {
-    io::ErrorKind::BrokenPipe.into()
 }
 
 impl HostedPackages {
@@ -365,5 +259,5 @@ fn listed_facts(name: &str, record: Option<ReleaseRecord>) -> CatalogPackage {
     let publisher = record.as_ref().map(|record| record.publisher.clone());
     let facts = record.and_then(|record| ZipFacts::from_value(&record.verified.facts).ok());
     let manifest = facts.map(|facts| facts.publish.without_details()).unwrap_or_default();
-    CatalogPackage { name: name.to_owned(), user: publisher, ..facts_of(manifest) }
+    CatalogPackage { name: name.to_owned(), user: publisher, ..manifest.into() }
 }

@@ -14,7 +14,7 @@ use std::{
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::{PublishableVersion, PublishingError};
+use super::{ publishing_error::NotReserved,PublishableVersion, PublishingError};
 use crate::{entry::Digest, hosted::PublishForm};
 
 /// Most reservations of one principal.
@@ -44,19 +44,6 @@ pub(crate) struct NewReservation {
     pub(crate) expires_at: Timestamp,
     /// What the zip must be.
     pub(crate) announced: AnnouncedPackage,
-}
-
-/// Why an upload address cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NotReserved {
-    /// The address was used, the mirror was restarted, or the version was reserved again.
-    #[error(
-        "the upload address does not hold any more: it was used, a newer one was made, or the mirror was restarted"
-    )]
-    Ended,
-    /// Its zip is arriving.
-    #[error("a zip is being uploaded to this address already")]
-    Uploading,
 }
 
 /// The reserved versions, each by its package in lower case and its number.

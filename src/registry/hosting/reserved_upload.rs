@@ -8,8 +8,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     HostedPackages, PublicationDetails, PublishableVersion, PublishingError, RunningUpload,
-    publishing::{closed, verify_and_publish},
-    reservations::{NotReserved, ReservationInUse},
+    publishing::verify_and_publish,
+    publishing_error::{NotReserved, closed},
+    reservations::ReservationInUse,
     shared_reservations,
 };
 use crate::{

@@ -9,7 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     AnnouncedPackage, HostedPackages, NewReservation, NotReserved, PublishableVersion, PublishingError,
-    publishing::closed,
+    publishing_error::closed,
     reservations::{OwnReservation, ReservationInUse},
 };
 use crate::{

@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::publishing::PublishingError;
+use super::publishing_error::PublishingError;
 
 /// Most uploads at once.
 const MAX_UPLOADS: usize = 32;

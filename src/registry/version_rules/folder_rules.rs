@@ -1,6 +1,7 @@
 //! The rules about versions, for folders of repositories.
 
-use super::{VersionRules, names_of};
+use super::VersionRules;
+use crate::registry::repository_names::names_of;
 use crate::{
     package::{FolderPackage, PackageId, Release},
     registry::RegistryError,

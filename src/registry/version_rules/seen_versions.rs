@@ -14,7 +14,7 @@ use crate::{
     package::PackageId,
     registry::{
         RegistryError,
-        archive_source::unreadable_pin,
+        error::unreadable_pin,
         keys::{archive_key, parse_archive_key, seen_key, tag_prefix},
     },
     upstream::GitRef,

@@ -2,8 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
+use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 
 use crate::{
     dialect::{ApiRequest, Dialect, PageRequest, Route},
@@ -24,6 +23,7 @@ use crate::{
         found_package::FoundPackage,
         headers::{NO_STORE, PRIVATE_NO_STORE, fresh_for},
         hosts::RequestHost,
+        json_response::with_json_body,
         render::{find_by_id, lacks_details},
         rendition::{RenderJob, RenderedDocument, Rendition},
         rendition_cache::{RenditionForm, RenditionKey},
@@ -33,7 +33,6 @@ use crate::{
 
 /// Longest time, in seconds, that a client may use a response without a new request, if the document stays fresh for that long.
 const MAX_CLIENT_FRESHNESS: i64 = 60;
-const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 /// A JSON response before its conditions are evaluated.
 pub(in crate::service) struct JsonAnswer {
@@ -295,18 +294,4 @@ impl JsonAnswer {
 
 fn decide(parts: &Parts, etag: Option<&HeaderValue>) -> Precondition {
     conditional::decide(&parts.headers, &parts.method, etag.and_then(|etag| etag.to_str().ok()))
-}
-
-/// A response with a JSON body and its header fields; for HEAD without the body.
-pub(in crate::service) fn json_response(status: StatusCode, body: Bytes, method: &Method) -> Response<Body> {
-    with_json_body(status, Body::full(body), method)
-}
-
-fn with_json_body(status: StatusCode, body: Body, method: &Method) -> Response<Body> {
-    let len = http_body::Body::size_hint(&body).exact().unwrap_or_default();
-    let mut response = Response::new(if *method == Method::HEAD { Body::empty() } else { body });
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, APPLICATION_JSON);
-    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(len));
-    response
 }

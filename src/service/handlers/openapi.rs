@@ -7,10 +7,9 @@ use bytes::Bytes;
 use flate2::read::GzDecoder;
 use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 
-use super::json::json_response;
 use crate::{
     http::{accept_encoding::accepts_gzip, body::Body},
-    service::headers::fresh_for,
+    service::{headers::fresh_for, json_response::json_response},
 };
 
 /// The document as `build.rs` has compressed it, with gzip.

@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{admin::Input, json::json_response};
+use super::admin::Input;
 use crate::{
     access::{Caller, Right},
     admin_api::{CONTENT_DIGEST, DeletedVersion, FailureCode, PublishError, PublishedVersion},
@@ -32,6 +32,7 @@ use crate::{
         error::ApiError,
         headers::{NO_STORE, close_connection},
         hosts::RequestHost,
+        json_response::json_response,
     },
 };
 

@@ -25,7 +25,7 @@ use crate::{
         Service,
         context::RequestContext,
         error::ApiError,
-        handlers::zip::ensure_built,
+        handlers::built::ensure_built,
         view_cache::{CachedView, ViewFailure},
         zip_body::range_body,
         zip_response::{self, complete_zip},

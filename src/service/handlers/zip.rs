@@ -7,10 +7,7 @@ use super::{
     view::{self, ViewRequest},
 };
 use crate::{
-    archive::{
-        ZipFacts,
-        view::{TopFolder, ViewSpec},
-    },
+    archive::view::{TopFolder, ViewSpec},
     dialect::{Dialect, ZipForm},
     http::body::Body,
     package::{PackageId, Version},
@@ -71,15 +68,4 @@ pub(in crate::service) async fn respond_flat(
     let spec_of = |_: &ResolvedVersion| ViewSpec::Flat;
     let request = ViewRequest { package, version, spec_of: &spec_of, refuses_unbuilt: false, max_wait: None };
     view::respond(service, parts, context, request).await
-}
-
-/// Refuses a component or plugin whose entry is not in its zip. Facts that do not say so refuse nothing.
-///
-/// # Errors
-/// `Unbuilt` with the missing file.
-pub(in crate::service) fn ensure_built(facts: &serde_json::Value) -> Result<(), ApiError> {
-    match ZipFacts::missing_entry_in(facts) {
-        Some(missing) => Err(ApiError::Unbuilt { missing: missing.to_owned() }),
-        None => Ok(()),
-    }
 }

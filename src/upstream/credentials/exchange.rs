@@ -12,7 +12,7 @@ use url::Url;
 use crate::{
     origin::FetchError,
     upstream::{
-        api::ApiProfile,
+        api_profile::ApiProfile,
         client::RequestKind,
         connect::UpstreamConnections,
         error_class::{self, ErrorResponse},

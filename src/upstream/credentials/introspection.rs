@@ -4,7 +4,7 @@ use http::{HeaderMap, Method, StatusCode};
 use jiff::{Timestamp, fmt::strtime};
 use serde_json::Value;
 
-use super::{
+use super::{ profile::Introspection,
     CredentialPool,
     app::GithubApp,
     credential::{Credential, CredentialForm},
@@ -18,17 +18,6 @@ use crate::{origin::FetchError, upstream::error_class::number};
 const MAX_REPORTED_NAME_BYTES: usize = 60;
 /// Most scopes, installations, and permissions of one, in a report.
 const MAX_REPORTED_ITEMS: usize = 20;
-
-/// The address at which an upstream says what a credential may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::upstream) enum Introspection {
-    /// `/rate_limit` for tokens, `/app` for Apps.
-    Github,
-    /// `/user`.
-    Gitee,
-    /// There is none.
-    Nowhere,
-}
 
 impl CredentialPool {
     /// Asks what every credential may do, one after the other. Each request has a deadline. One that is refused for all

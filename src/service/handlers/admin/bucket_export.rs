@@ -11,12 +11,13 @@ use http::Response;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{AdminError, push::no_bucket, transfer::folded, with_type};
+use super::{AdminError, push::no_bucket, with_type};
 use crate::{
     admin_api::{ErrorCode, ExportedItem},
     dialect::Names,
     entry::{ExportedArchive, Key, RecordedSource},
     http::body::{Body, BodyError},
+    package::PackageId,
     registry::{
         BucketError, Registry,
         bucket_contents::{BucketContents, BucketContentsError, SharedVersion, open_shared_zip},
@@ -214,4 +215,9 @@ pub(super) async fn read_shared(registry: &Arc<Registry>, key: Key) -> Result<Re
     };
     let body = stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
     Ok(with_type("application/zip", Body::stream(body.boxed(), Some(len))))
+}
+
+/// A package with its name in lower case, as recorded names are.
+pub(super) fn folded(package: &PackageId) -> String {
+    format!("{}:{}", package.upstream, package.name.folded())
 }

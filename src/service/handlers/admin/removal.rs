@@ -10,7 +10,7 @@ use crate::{
     admin_api::{CollectGarbage, RemovalPlan, RemovalReport, RemoveArchives},
     registry::{
         Registry, RemovedBy,
-        inventory::{RemovalMode, SelectedZips, ZipRemoval, ZipRemovalError},
+        zip_removal::{RemovalMode, SelectedZips, ZipRemoval, ZipRemovalError},
     },
 };
 

@@ -8,7 +8,9 @@ use http::Response;
 use parking_lot::Mutex;
 
 use super::{
-    AdminError, Input, bucket_export, drain,
+    AdminError, Input, bucket_export,
+    bucket_export::folded,
+    drain,
     inventory::{INDEX_UNREADABLE, listed_items, selection},
     json_line, next_frame, with_type,
 };
@@ -17,7 +19,7 @@ use crate::{
         AdminRequest as _, CheckDocument, ErrorCode, ExportArchives, ExportedItem, ImportArchive, ImportDocument,
         ImportReport, ImportedState, ListArchives, PlanImport, PlannedImport, ReadArchive,
     },
-    dialect::{Names, PackageId},
+    dialect::Names,
     entry::ExportedDocument,
     http::body::{Body, BodyError},
     registry::{BucketError, ImportError, PinConflict, Registry, inventory::parse_package},
@@ -78,11 +80,6 @@ pub(super) async fn export(
         async move { is_selected.then_some(Ok(ExportedItem::Source(source))) }
     });
     Ok(zips.chain(documents).chain(stream::iter(shared).flatten()).chain(sources))
-}
-
-/// A package with its name in lower case, as recorded names are.
-pub(super) fn folded(package: &PackageId) -> String {
-    format!("{}:{}", package.upstream, package.name.folded())
 }
 
 /// The bytes of one zip.
