@@ -42,6 +42,7 @@ mod names_error;
 mod package_paths;
 mod page;
 mod path;
+mod reserved_words;
 mod route_row;
 mod routes;
 mod simple;
@@ -55,13 +56,15 @@ pub(crate) use client_setup::shell_word;
 pub use client_setup::{ClientSetup, client_setups};
 pub use example_target::{ExampleTarget, ExampleTargetError};
 pub use github::ApiRoot;
-pub(crate) use named_upstream::SIMPLE_OWNER;
 pub use hosting::{HostNames, HostedNames};
+pub(crate) use named_upstream::SIMPLE_OWNER;
 pub use named_upstream::{HOSTED, NamedUpstream};
 pub use names::{Names, OfficialRoutes};
 pub use names_error::{AliasError, HostedNameError, NamesError, PackageError};
 pub use page::{PageRequest, RowPage};
 pub use path::{PATH_ENCODE_SET, encoded_segment, folder_zipball_url, unresolved_zipball_url, zipball_url};
+pub use reserved_words::is_reserved_word;
+use reserved_words::{RESERVED_SEGMENTS, ROUTE_WORDS};
 pub use route_row::{RouteConfig, RouteConfigError};
 pub use routes::EffectiveRoute;
 pub(crate) use v3::is_upload;
@@ -338,18 +341,6 @@ impl From<NameError> for Reason {
 
 /// The methods of every route that can only be read.
 const READ_METHODS: &str = "GET, HEAD";
-
-/// First segments that select a dialect or a resource of the mirror. The upstreams' names are reserved as well.
-const RESERVED_SEGMENTS: [&str; 8] = ["repos", "api", "simple", "v3", "healthz", "readyz", "metrics", "-"];
-
-/// The segments that follow the name of a package.
-const ROUTE_WORDS: [&str; 4] = ["releases", "zipball", "flat", "metadata"];
-
-/// True for a word that has a meaning of its own in paths, so that no upstream and no alias may have it as its name.
-/// Compares with case.
-pub fn is_reserved_word(word: &str) -> bool {
-    RESERVED_SEGMENTS.contains(&word) || ROUTE_WORDS.contains(&word)
-}
 
 /// Parses a request. `path` and `query` are still percent-encoded.
 ///

@@ -29,6 +29,7 @@ mod primary_changes;
 mod primary_store;
 mod record;
 mod record_copies;
+mod record_files;
 mod reservations;
 mod restore;
 mod retention;

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 
 use crate::{
     cache::Cache,
-    entry::Digest,
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing, Verify},
     package::{FolderPackage, PackageId},
@@ -18,8 +17,8 @@ use crate::{
 mod archive_source;
 mod authorize;
 pub(crate) mod bucket_contents;
-pub(crate) mod catalog;
 mod cached_value;
+pub(crate) mod catalog;
 mod document_policies;
 mod document_removal;
 pub(crate) mod documents;
@@ -94,8 +93,8 @@ pub(crate) use crate::hosted::{
 };
 pub use crate::upstream::{CallTimes, CredentialStatus, FailedCall, PlaceKind, PlaceQueue, ZipPacking};
 pub use authorize::Audience;
-pub use error::RegistryError;
 pub use cached_value::CachedValue;
+pub use error::RegistryError;
 pub use model_config::{ModelConfig, ModelMode};
 pub use parsed::MAX_PARSED_BYTES;
 pub use policy::{AgeConfig, Config, Gone, Private, Unbuilt};

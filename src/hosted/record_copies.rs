@@ -81,7 +81,7 @@ fn write_copy(store: &HostedStore, record: &ReleaseRecord) -> HostedVersion {
     }
     let path = store.layout.record(&folded, &record.version);
     let written = store.files.create_folder(&store.layout.package(&folded));
-    if let Err(error) = written.and_then(|()| store.replace_record(&path, record)) {
+    if let Err(error) = written.and_then(|()| store.record_files().replace(&path, record)) {
         tracing::warn!(package = %record.name, version = %record.version, %error, "a record is not copied here");
     }
     let version = store.note(record);

@@ -3,7 +3,6 @@
 use std::{
     fs::{self, File},
     io,
-    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -20,6 +19,7 @@ use super::{
     primary::Primary,
     primary_store::PrimaryUnavailable,
     record::{MAX_PREVIOUS_ZIPS, RecordHead, ReleaseRecord, ReplacedZip, StateChange},
+    record_files::RecordFiles,
     space::HostedSpace,
     spent::SpentUploads,
     upload::{HostedUpload, UploadError},
@@ -196,28 +196,9 @@ impl HostedStore {
         }
     }
 
-    /// Writes a record under a name that no file has.
-    pub(super) fn create_record(&self, path: &Path, record: &ReleaseRecord) -> io::Result<()> {
-        let folder = path.parent().unwrap_or(Path::new(""));
-        self.files.create_folder(folder)?;
-        let staged = self.stage_record(record)?;
-        self.files.link_new(staged.path(), path)?;
-        self.files.sync_folder(folder)
-    }
-
-    pub(super) fn replace_record(&self, path: &Path, record: &ReleaseRecord) -> io::Result<()> {
-        let staged = self.stage_record(record)?;
-        self.files.rename(staged.path(), path)?;
-        self.files.sync_folder(path.parent().unwrap_or(Path::new("")))
-    }
-
-    fn stage_record(&self, record: &ReleaseRecord) -> io::Result<StagedRecord<'_>> {
-        let path = self.layout.next_stage();
-        let file = self.files.create(&path)?;
-        let staged = StagedRecord { files: &self.files, path };
-        self.files.write(&file, &serde_json::to_vec(record)?)?;
-        self.files.sync(&file)?;
-        Ok(staged)
+    /// The files of the records.
+    pub(super) fn record_files(&self) -> RecordFiles<'_> {
+        RecordFiles { files: &self.files, layout: &self.layout }
     }
 
     /// Enters a durable record into the index, and removes the zips that no version keeps any more.
@@ -260,23 +241,4 @@ pub(super) fn earlier_zips(record: ReleaseRecord) -> Vec<ReplacedZip> {
     }
     previous.drain(..previous.len().saturating_sub(MAX_PREVIOUS_ZIPS));
     previous
-}
-
-/// A synced record in the stage folder; dropping it removes that name.
-struct StagedRecord<'f> {
-    files: &'f DurableFiles,
-    path: PathBuf,
-}
-
-impl StagedRecord<'_> {
-    fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for StagedRecord<'_> {
-    fn drop(&mut self) {
-        // The next start removes a file that stays behind.
-        let _ = self.files.remove(&self.path);
-    }
 }

@@ -44,8 +44,8 @@ impl HostedStore {
         let stored = if is_new_blob { zip.staged.publish(&self.layout, &zip.digest) } else { Ok(()) };
         let path = self.layout.record(&folded, &record.version);
         let written = stored.and_then(|()| match known {
-            None => self.create_record(&path, &record),
-            Some(_) => self.replace_record(&path, &record),
+            None => self.record_files().create(&path, &record),
+            Some(_) => self.record_files().replace(&path, &record),
         });
         if let Err(error) = written {
             self.undo_publication(&folded, &path, &record, is_new_blob, known.is_none());
@@ -143,7 +143,7 @@ impl HostedStore {
         if !change(&mut record) {
             return Ok(None);
         }
-        let written = self.replace_record(&self.layout.record(&folded, version), &record);
+        let written = self.record_files().replace(&self.layout.record(&folded, version), &record);
         // A record that was replaced, but not synced, counts.
         if written.is_ok() || self.record(&folded, version).is_ok_and(|present| present == record) {
             let changed = self.note(&record);

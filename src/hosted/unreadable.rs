@@ -55,7 +55,7 @@ fn write_tombstone(
         return Err(error.into());
     };
     let tombstone = ReleaseRecord::tombstone(&package.name, version, change);
-    store.replace_record(&store.layout.record(&name.to_ascii_lowercase(), version), &tombstone)?;
+    store.record_files().replace(&store.layout.record(&name.to_ascii_lowercase(), version), &tombstone)?;
     Ok(store.note(&tombstone))
 }
 

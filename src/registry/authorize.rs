@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{ repository_names::renamed,
-    Gone, RegistryError, not_found, package_documents::PackageDocuments, policy::AccessPolicy, upstreams::Upstreams,
+use super::{
+    Gone, RegistryError, not_found, package_documents::PackageDocuments, policy::AccessPolicy,
+    repository_names::renamed, upstreams::Upstreams,
 };
 use crate::{
     cache::{Cache, CacheFailure},
     entry::{Document, UpstreamStatus},
     http::cache_status::{CacheStatus, Fwd},
     origin::{FetchError, Missing},
-    package::{NameForm, PackageId, PackageName, Repository},
+    package::{NameForm, PackageId, Repository},
     upstream::DocumentAsk,
 };
 

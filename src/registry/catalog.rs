@@ -18,7 +18,7 @@ use crate::{
     blocking::spawn_blocking,
     cache::Cache,
     http::cache_status::CacheStatus,
-    package::{CatalogPackage, PackageId, PackageName, PublishManifest},
+    package::{CatalogPackage, PackageId, PackageName},
 };
 
 mod fetched;

@@ -2,23 +2,23 @@
 
 use std::sync::Arc;
 
-use super::{ cached_value::from_list, document_policies::MIN_REVALIDATE_AGE,
+use super::{
     CachedValue, RegistryError,
     archive_source::ArchiveSource,
     authorize::{Audience, Authorizer},
+    cached_value::from_list,
+    document_policies::MIN_REVALIDATE_AGE,
     identity::RepositoryIdentity,
     list_renewal::ListRenewal,
     not_found,
     package_documents::PackageDocuments,
     ref_lists::{RefAnswer, RefLists},
-    resolve,
     spelling::Spellings,
     upstreams::Upstreams,
     version_rules::VersionRules,
 };
 use crate::{
     cache::CacheFailure,
-    entry::Digest,
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
     package::{PackageId, Release, Releases, Repository, with_v_toggled},

@@ -12,7 +12,6 @@ use super::{
     CachedValue, RegistryError,
     archive_source::{self, ArchiveSource},
     authorize::{Authorizer, Visibility},
-    catalog,
     documents::ReleaseDocuments,
     metadata,
     model_policy::{ModelPolicy, ensure_conforms},

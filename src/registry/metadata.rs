@@ -5,15 +5,14 @@ use std::sync::Arc;
 use super::{
     CachedValue, RegistryError,
     archive_source::ArchiveSource,
-    error::unreadable_pin,
     documents::ReleaseDocuments,
+    error::unreadable_pin,
     model_policy::ModelPolicy,
     moving::MovingVersions,
     release_facts::{KnownContent, ReleaseFacts},
 };
 use crate::{
-    archive::ZipFacts,
-    entry::{Digest, Verified},
+    entry::Digest,
     package::{
         Metadata, MetadataDetails, PackageId, PackageName, PublishManifest, Release, VersionProvenance, semantic,
     },

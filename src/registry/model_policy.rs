@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use super::{ model_config::{ModelConfig, ModelMode},
+use super::{
     RegistryError,
+    model_config::{ModelConfig, ModelMode},
     policy::{Config, PolicyError},
     repository_names::names_of,
     version_rules::alias_of,

@@ -5,13 +5,13 @@
 //! branches whose name is 40 hexadecimal digits, so no lookup is needed. On a registry, the archive itself is asked for
 //! ([`registry_version`]). A moving version is resolved to its present revision, whatever is pinned under its name.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::{
     RegistryError,
     archive_source::{self, ArchiveSource},
-    error::unreadable_pin,
     authorize::Authorizer,
+    error::unreadable_pin,
     list_renewal::ListRenewal,
     model_policy::{ModelPolicy, ensure_conforms},
     moving::MovingVersions,

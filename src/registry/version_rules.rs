@@ -8,17 +8,19 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{ repository_names::names_of, version_refusal::VersionRefusal,
+use super::{
     CachedValue, RegistryError,
     cached_value::from_list,
     package_documents::PackageDocuments,
     policy::{AgeConfig, Config, Gone, PolicyError},
+    repository_names::names_of,
+    version_refusal::VersionRefusal,
 };
 use crate::{
     clock::Clock,
     entry::Digest,
     package::{PackageId, PackagePattern, PatternError, Release, Releases, VersionedPattern, semantic},
-    upstream::{DocumentAsk, GitRef},
+    upstream::GitRef,
     value::Period,
 };
 

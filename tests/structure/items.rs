@@ -6,7 +6,7 @@ use crate::scan::{Token, tokens};
 
 /// The source without its inline test module, which by convention stands last. A declaration of a file of tests ends
 /// nothing.
-fn without_tests(source: &str) -> &str {
+pub(crate) fn without_tests(source: &str) -> &str {
     const START: &str = "#[cfg(test)]\nmod ";
     let inline = source.match_indices(START).find(|(at, _)| {
         let first_line = source[at + START.len()..].lines().next().unwrap_or_default();

@@ -8,6 +8,7 @@ use std::{
 };
 
 mod caches;
+mod circles;
 mod contributing;
 mod documents;
 mod items;

@@ -156,6 +156,20 @@ pub(crate) fn paths_from_root(source: &str, root: &str, level: usize) -> Vec<Str
     paths
 }
 
+/// Every path of two parts and more that a file names, with its first part as it is written, be it in a `use` or in a body.
+pub(crate) fn paths(source: &str) -> Vec<Vec<String>> {
+    let tokens = tokens(source);
+    let mut paths = Vec::new();
+    let begins = |at: usize| {
+        let inside = at >= 2 && separator(&tokens, at - 2);
+        matches!(tokens[at], Token::Word(_)) && !inside && separator(&tokens, at + 1)
+    };
+    for at in (0..tokens.len()).filter(|&at| begins(at)) {
+        tree(&tokens, at, "", &mut paths);
+    }
+    paths.iter().map(|path| path.split("::").map(str::to_owned).collect()).collect()
+}
+
 fn separator(tokens: &[Token], at: usize) -> bool {
     tokens.get(at).is_some_and(|token| token.is(':')) && tokens.get(at + 1).is_some_and(|token| token.is(':'))
 }

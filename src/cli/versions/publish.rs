@@ -22,10 +22,13 @@ use crate::{
 };
 
 mod content;
+mod limits;
 mod pack;
+mod package_zip_error;
 mod upload;
 
-pub(super) use content::{PackageZip, PackageZipError};
+pub(super) use content::PackageZip;
+pub(super) use package_zip_error::PackageZipError;
 pub(super) use upload::zip_body;
 
 const PUBLISH_HELP: &str = "\

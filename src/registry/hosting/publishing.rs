@@ -1,19 +1,23 @@
 //! Publishing: an upload is received, verified, and becomes a version; and what the catalog shows of what is published.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
-use super::{ publishing_error::{PublishingError, closed}, publishable_version::PublishableVersion,HostedPackages, uploads::UploadPlace};
+use super::{
+    HostedPackages,
+    publishable_version::PublishableVersion,
+    publishing_error::{PublishingError, closed},
+    uploads::UploadPlace,
+};
 use crate::{
     archive::{ZipFacts, package_model::check_upload},
     blocking::spawn_blocking,
     entry::{Digest, Verified},
     hosted::{
-        ChangeError, HostedSpaceFull, HostedStore, HostedUpload, NewRelease, Publication, PublishRefusal,
-        ReleaseRecord, StateChange, UploadError, VersionNumber, VersionNumberError,
+        ChangeError, HostedSpaceFull, HostedStore, HostedUpload, NewRelease, Publication, ReleaseRecord, StateChange,
+        UploadError,
     },
     origin::{Verify, VerifyError},
     package::{CatalogPackage, ModelFinding, ModelRule, PackageId, PublishManifest},
-    value::memory_budget::MemoryShortage,
 };
 
 /// An upload of a version, the only one at its time; dropping it removes what was received.

@@ -14,7 +14,7 @@ use std::{
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::{ publishing_error::NotReserved,PublishableVersion, PublishingError};
+use super::{PublishableVersion, PublishingError, publishing_error::NotReserved};
 use crate::{entry::Digest, hosted::PublishForm};
 
 /// Most reservations of one principal.

@@ -4,11 +4,12 @@ use http::{HeaderMap, Method, StatusCode};
 use jiff::{Timestamp, fmt::strtime};
 use serde_json::Value;
 
-use super::{ profile::Introspection,
+use super::{
     CredentialPool,
     app::GithubApp,
     credential::{Credential, CredentialForm},
     exchange::ExchangeAnswer,
+    profile::Introspection,
     refusal::RefusalScope,
     status::{CredentialGrant, CredentialOutcome, CredentialReport, GrantedQuota, InstallationGrant},
 };

@@ -1,39 +1,14 @@
 //! The zip of a package that is published: packed from a folder or read from a file, and verified as the mirror does.
 
-use std::{
-    fs::File,
-    io,
-    os::unix::fs::FileExt as _,
-    path::{Path, PathBuf},
-};
+use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
-use super::pack;
+use super::{limits::PackageLimits, pack, package_zip_error::PackageZipError};
 use crate::{
     archive::{ZipFacts, ZipVerifier},
-    config::Config,
     entry::Digest,
     origin::{Growing, Verify as _, VerifyError},
     value::{ByteSize, memory_budget::MemoryBudget},
 };
-
-/// The limits of a package. The default is that of a mirror.
-#[derive(Clone, Copy)]
-pub(super) struct PackageLimits {
-    /// Largest number of entries.
-    pub(super) max_entries: usize,
-    /// Largest size of all files, in bytes.
-    pub(super) max_inflated: u64,
-    /// Largest zip, in bytes.
-    pub(super) max_size: u64,
-}
-
-impl Default for PackageLimits {
-    fn default() -> Self {
-        let archives = Config::default().archives;
-        let max_entries = archives.max_entries;
-        Self { max_entries, max_inflated: archives.max_inflated.0, max_size: archives.max_size.0 }
-    }
-}
 
 /// A complete zip and what is in it.
 pub(in crate::cli::versions) struct PackageZip {
@@ -42,45 +17,6 @@ pub(in crate::cli::versions) struct PackageZip {
     pub(in crate::cli::versions) len: u64,
     pub(in crate::cli::versions) digest: Digest,
     pub(in crate::cli::versions) facts: ZipFacts,
-}
-
-/// Why there is no zip to publish.
-#[derive(Debug, thiserror::Error)]
-pub(in crate::cli::versions) enum PackageZipError {
-    /// A file or folder cannot be read.
-    #[error("{} cannot be read", path.display())]
-    Unreadable {
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// The temporary zip cannot be written.
-    #[error("the temporary zip cannot be written")]
-    Unwritable(#[source] io::Error),
-    /// Something in the folder cannot be packed.
-    #[error("{} cannot be packed: {reason}", path.display())]
-    Unpackable {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The mirror would refuse the zip.
-    #[error("{} cannot be published: {reason}", path.display())]
-    Invalid {
-        /// The zip or the folder.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
-
-impl PackageZipError {
-    /// True if the input is wrong; false if it cannot be read.
-    pub(in crate::cli::versions) fn is_usage(&self) -> bool {
-        matches!(self, Self::Unpackable { .. } | Self::Invalid { .. })
-    }
 }
 
 impl PackageZip {

@@ -12,7 +12,7 @@ use std::{
 use ignore::WalkBuilder;
 use zip::{CompressionMethod, DateTime, ZipWriter, result::ZipError, write::SimpleFileOptions};
 
-use super::content::{PackageLimits, PackageZipError};
+use super::{limits::PackageLimits, package_zip_error::PackageZipError};
 use crate::value::ByteSize;
 
 /// The ignore file of the command line client. Its patterns precede those of the `.gitignore` beside it.
