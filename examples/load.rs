@@ -260,7 +260,8 @@ async fn client(arguments: &Arguments, stats: &LoadStats, number: u64, limit: u6
         match done.await {
             Ok(open) => {
                 stats.requests.fetch_add(1, Relaxed);
-                (connection, failures) = (open, 0);
+                connection = open;
+                failures = 0;
             }
             Err(error) => {
                 stats.errors.fetch_add(1, Relaxed);

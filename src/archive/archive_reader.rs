@@ -46,10 +46,12 @@ impl<'a> ArchiveReader<'a> {
     /// have arrived.
     pub(super) fn peek(&mut self, len: usize) -> io::Result<&[u8]> {
         if self.start == self.end {
-            (self.start, self.end) = (0, 0);
+            self.start = 0;
+            self.end = 0;
         } else if self.start + len > self.buffer.len() {
             self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
+            self.end -= self.start;
+            self.start = 0;
         }
         while self.end - self.start < len {
             let buffered = (self.end - self.start) as u64;

@@ -72,7 +72,8 @@ async fn a_pin_outlives_its_zip_and_judges_what_is_fetched_again() {
     let forge = Forge::with_numbered_packages(20, 900_000).await;
     let none = |config: &mut Config| {
         small(config);
-        (config.memory.archives, config.memory.archive_max) = (ByteSize(0), ByteSize(0));
+        config.memory.archives = ByteSize(0);
+        config.memory.archive_max = ByteSize(0);
     };
     let mirror = setup(&forge).with(none).start().await;
     for n in 0..20 {

@@ -226,7 +226,8 @@ fn with_zip(parts: &Parts, bytes: &[u8]) -> Parts {
     let mut parts = manifest(parts, |value| {
         for zip in value["zips"].as_array_mut().expect("a list") {
             if zip["meta"]["digest"] == old.as_str() {
-                (zip["meta"]["digest"], zip["meta"]["len"]) = (json!(digest), json!(bytes.len()));
+                zip["meta"]["digest"] = json!(digest);
+                zip["meta"]["len"] = json!(bytes.len());
             }
         }
     });

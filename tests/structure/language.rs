@@ -58,11 +58,9 @@ fn an_error_is_a_type_and_no_text() {
 fn one_statement_makes_one_binding() {
     for (path, source) in ["src", "tests", "examples", "benches"].map(|folder| files(folder, ".rs")).concat() {
         let line = source.lines().find(|line| {
-            let Some((pattern, value)) =
-                line.trim_start().strip_prefix("let (").and_then(|rest| rest.split_once(") = ("))
-            else {
-                return false;
-            };
+            let line = line.trim_start();
+            let pair = line.strip_prefix("let (").or_else(|| line.strip_prefix('('));
+            let Some((pattern, value)) = pair.and_then(|rest| rest.split_once(") = (")) else { return false };
             !pattern.contains('(') && value.trim_end().ends_with(");")
         });
         assert_eq!(line, None, "{}", path.display());

@@ -143,7 +143,8 @@ pub(crate) fn paths_from_root(source: &str, root: &str, level: usize) -> Vec<Str
             Token::Word(word) if word == "super" && !inside => {
                 let mut climbed = 1;
                 while separator(&tokens, at + 1) && tokens.get(at + 3).is_some_and(|token| token.is_word("super")) {
-                    (climbed, at) = (climbed + 1, at + 3);
+                    climbed += 1;
+                    at += 3;
                 }
                 if climbed >= level + inner.len() && separator(&tokens, at + 1) {
                     tree(&tokens, at + 3, "", &mut paths);

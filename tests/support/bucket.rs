@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, request::Parts};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -349,93 +349,125 @@ impl BucketState {
 #[error("closed")]
 struct Closed;
 
-async fn answer(
-    state: Arc<BucketState>,
-    request: Request<Incoming>,
-) -> Result<Response<http_body_util::combinators::BoxBody<Bytes, Closed>>, Closed> {
+type BucketBody = http_body_util::combinators::BoxBody<Bytes, Closed>;
+
+/// A request whose body has arrived.
+struct ReceivedRequest {
+    head: Parts,
+    /// The name of the object, without the bucket.
+    name: String,
+    list: Option<list::ListQuery>,
+    bytes: Bytes,
+}
+
+async fn answer(state: Arc<BucketState>, request: Request<Incoming>) -> Result<Response<BucketBody>, Closed> {
     if state.is_down.load(Ordering::SeqCst) {
         return Err(Closed);
     }
     let (head, body) = request.into_parts();
     let (_, name) = head.uri.path()[1..].split_once('/').unwrap_or_default();
-    let name = &*percent_decode_str(name).decode_utf8().expect("text");
-    let signed = head.uri.query().is_some_and(|query| query.contains("X-Amz-Signature="));
+    let name = percent_decode_str(name).decode_utf8().expect("text").into_owned();
     let list = list::ListQuery::parse(&head);
-    let seen_name = list.as_ref().map_or(name, |list| list.beginning()).to_owned();
+    let seen_name = list.as_ref().map_or(&*name, |list| list.beginning()).to_owned();
     let seen = BucketRequest { method: head.method.clone(), name: seen_name };
     let gate = state.gate_for(&seen);
-    let faults = state.fault_for(&seen);
+    let fault = state.fault_for(&seen);
     state.requests.lock().expect("no panic").push(seen);
     let bytes = body.collect().await.map_err(|_| Closed)?.to_bytes();
-    let plain = |status: StatusCode| {
-        let body = Full::new(Bytes::new()).map_err(|never: Infallible| match never {}).boxed();
-        Response::builder().status(status).body(body).expect("a response")
-    };
-    if !signed {
-        return Ok(plain(StatusCode::FORBIDDEN));
+    if !head.uri.query().is_some_and(|query| query.contains("X-Amz-Signature=")) {
+        return Ok(empty(StatusCode::FORBIDDEN));
     }
     if let Some(gate) = gate {
         gate.pass().await;
     }
-    let status_of = |status: u16| StatusCode::from_u16(status).expect("a status");
-    match faults {
-        Some(BucketFault::Status(status)) => return Ok(plain(status_of(status))),
-        Some(BucketFault::Hang) => std::future::pending().await,
-        Some(BucketFault::HangAfterWrite) => {
-            state.write(name, &head.headers, bytes, true);
-            return std::future::pending().await;
-        }
-        Some(BucketFault::StatusAfterWrite(status)) => {
-            state.write(name, &head.headers, bytes, true);
-            return Ok(plain(status_of(status)));
-        }
-        Some(BucketFault::LostAnswer) => {
-            if head.method == Method::PUT {
-                state.write(name, &head.headers, bytes, true);
-            }
-            return Err(Closed);
-        }
-        Some(BucketFault::OwnHeader) => {
-            if head.headers.contains_key("if-none-match") {
-                return Ok(plain(StatusCode::NOT_IMPLEMENTED));
-            }
-            if head.headers.contains_key("x-oss-forbid-overwrite") {
-                let absent = http::HeaderMap::from_iter([(http::header::IF_NONE_MATCH, "*".parse().expect("a value"))]);
-                let is_refused = !state.write(name, &absent, bytes, true).is_success();
-                return Ok(plain(if is_refused { StatusCode::CONFLICT } else { StatusCode::OK }));
-            }
-        }
-        Some(BucketFault::CutBody | BucketFault::Unconditional | BucketFault::NoDate) | None => {}
+    let request = ReceivedRequest { head, name, list, bytes };
+    match fault {
+        Some(fault) => answer_with_fault(&state, request, fault).await,
+        None => Ok(answer_without_fault(&state, request)),
     }
-    let conditional = faults != Some(BucketFault::Unconditional);
+}
+
+async fn answer_with_fault(
+    state: &BucketState,
+    request: ReceivedRequest,
+    fault: BucketFault,
+) -> Result<Response<BucketBody>, Closed> {
+    let write =
+        |conditional: bool| state.write(&request.name, &request.head.headers, request.bytes.clone(), conditional);
+    let status_of = |status: u16| StatusCode::from_u16(status).expect("a status");
+    let headers = &request.head.headers;
+    match fault {
+        BucketFault::Status(status) => Ok(empty(status_of(status))),
+        BucketFault::Hang => std::future::pending().await,
+        BucketFault::HangAfterWrite => {
+            write(true);
+            std::future::pending().await
+        }
+        BucketFault::StatusAfterWrite(status) => {
+            write(true);
+            Ok(empty(status_of(status)))
+        }
+        BucketFault::LostAnswer => {
+            if request.head.method == Method::PUT {
+                write(true);
+            }
+            Err(Closed)
+        }
+        BucketFault::OwnHeader if headers.contains_key("if-none-match") => Ok(empty(StatusCode::NOT_IMPLEMENTED)),
+        BucketFault::OwnHeader if headers.contains_key("x-oss-forbid-overwrite") => {
+            let absent = http::HeaderMap::from_iter([(http::header::IF_NONE_MATCH, "*".parse().expect("a value"))]);
+            let is_refused = !state.write(&request.name, &absent, request.bytes, true).is_success();
+            Ok(empty(if is_refused { StatusCode::CONFLICT } else { StatusCode::OK }))
+        }
+        BucketFault::Unconditional if request.head.method == Method::PUT => Ok(empty(write(false))),
+        BucketFault::NoDate if request.list.is_some() => {
+            let mut response = answer_without_fault(state, request);
+            response.headers_mut().insert(http::header::DATE, "now".parse().expect("a value"));
+            Ok(response)
+        }
+        BucketFault::CutBody if request.list.is_none() && request.head.method == Method::GET => {
+            let (head, body) = answer_without_fault(state, request).into_parts();
+            let whole = body.collect().await?.to_bytes();
+            let frames = [Ok(http_body::Frame::data(whole.slice(..whole.len() / 2))), Err(Closed)];
+            let cut = http_body_util::StreamBody::new(futures_util::stream::iter(frames)).boxed();
+            Ok(Response::from_parts(head, cut))
+        }
+        BucketFault::OwnHeader | BucketFault::Unconditional | BucketFault::NoDate | BucketFault::CutBody => {
+            Ok(answer_without_fault(state, request))
+        }
+    }
+}
+
+fn answer_without_fault(state: &BucketState, request: ReceivedRequest) -> Response<BucketBody> {
+    let ReceivedRequest { head, name, list, bytes } = request;
     if head.method == Method::PUT {
-        return Ok(plain(state.write(name, &head.headers, bytes, conditional)));
+        return empty(state.write(&name, &head.headers, bytes, true));
     }
     if head.method == Method::DELETE {
-        state.objects.lock().expect("no panic").remove(name);
-        return Ok(plain(StatusCode::NO_CONTENT));
+        state.objects.lock().expect("no panic").remove(&name);
+        return empty(StatusCode::NO_CONTENT);
     }
     if let Some(list) = list {
-        let body = Full::new(Bytes::from(list.answer(&state))).map_err(|never: Infallible| match never {}).boxed();
-        let date = if faults == Some(BucketFault::NoDate) { "now".into() } else { date(state.clock.now()) };
-        return Ok(Response::builder().header("date", date).body(body).expect("a response"));
+        let body = whole(Bytes::from(list.answer(state)));
+        return Response::builder().header("date", date(state.clock.now())).body(body).expect("a response");
     }
     let objects = state.objects.lock().expect("no panic");
-    let Some(object) = objects.get(name) else { return Ok(plain(StatusCode::NOT_FOUND)) };
-    let response = Response::builder()
+    let Some(object) = objects.get(&name) else { return empty(StatusCode::NOT_FOUND) };
+    Response::builder()
         .header("etag", &object.etag)
         .header("last-modified", date(object.modified_at))
         .header("date", date(state.clock.now()))
-        .header("content-length", object.bytes.len());
-    let body = match faults {
-        Some(BucketFault::CutBody) => {
-            let half = object.bytes.slice(..object.bytes.len() / 2);
-            let frames = [Ok(http_body::Frame::data(half)), Err(Closed)];
-            http_body_util::StreamBody::new(futures_util::stream::iter(frames)).boxed()
-        }
-        _ => Full::new(object.bytes.clone()).map_err(|never: Infallible| match never {}).boxed(),
-    };
-    Ok(response.body(body).expect("a response"))
+        .header("content-length", object.bytes.len())
+        .body(whole(object.bytes.clone()))
+        .expect("a response")
+}
+
+fn empty(status: StatusCode) -> Response<BucketBody> {
+    Response::builder().status(status).body(whole(Bytes::new())).expect("a response")
+}
+
+fn whole(bytes: Bytes) -> BucketBody {
+    Full::new(bytes).map_err(|never: Infallible| match never {}).boxed()
 }
 
 fn date(at: Timestamp) -> String {

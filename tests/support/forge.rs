@@ -145,6 +145,18 @@ impl State {
         }
     }
 
+    /// The answer of a host without faults.
+    fn answer(&self, host: Host, request: &Request<()>) -> Answer {
+        match host {
+            Host::GithubApi => github::answer(self, request),
+            Host::Archive => codeload::answer(self, request),
+            Host::Gitee => gitee::answer(self, request),
+            Host::V3 => v3::answer(&self.official, request),
+            Host::Simple => simple::answer(&self.simple, request),
+            Host::Storage => storage::answer(self, request),
+        }
+    }
+
     async fn handle(
         self: Arc<Self>,
         host: Host,
@@ -168,32 +180,11 @@ impl State {
             gate.pass().await;
         }
         let fault = self.plan.fault_for(&seen);
-        let replaced = match fault.as_ref().map(FaultRef::fault) {
-            Some(Fault::Refuse) => return Err(Refused),
-            Some(Fault::HeadStall) => {
-                if let Some(fault) = &fault {
-                    fault.arrived();
-                    fault.released().await;
-                }
-                None
-            }
-            Some(Fault::Status(status, headers, body)) => {
-                let mut answer = Answer::new(*status, "", body.clone());
-                answer.headers.clone_from(headers);
-                Some(answer)
-            }
-            Some(Fault::Html200) => Some(gitee::page()),
-            Some(Fault::SecondaryRateLimit { retry_after }) => Some(github::secondary(retry_after.as_deref())),
-            _ => None,
+        let replaced = match &fault {
+            Some(fault) => fault.replace_answer().await?,
+            None => None,
         };
-        let answer = replaced.unwrap_or_else(|| match host {
-            Host::GithubApi => github::answer(&self, &request),
-            Host::Archive => codeload::answer(&self, &request),
-            Host::Gitee => gitee::answer(&self, &request),
-            Host::V3 => v3::answer(&self.official, &request),
-            Host::Simple => simple::answer(&self.simple, &request),
-            Host::Storage => storage::answer(&self, &request),
-        });
+        let answer = replaced.unwrap_or_else(|| self.answer(host, &request));
         let answer = if self.gzip.load(Ordering::Acquire) { answer.compressed_for(&seen.headers) } else { answer };
         self.log.answered(number, answer.status);
         if let Some(observer) = self.observer.get() {

@@ -189,8 +189,7 @@ impl Launch {
 impl Job {
     /// `TERM`, `INT`, `KILL`.
     pub async fn signal(&self, name: &str) {
-        let arguments = [format!("-{name}"), self.child.id().expect("running").to_string()];
-        assert!(Command::new("kill").args(arguments).status().await.expect("kill").success());
+        send_signal(&self.child, name).await;
     }
 
     /// Waits until standard output contains `text`.
@@ -265,8 +264,7 @@ impl Process {
 
     /// `TERM`, `INT`.
     pub async fn signal(&self, name: &str) {
-        let arguments = [format!("-{name}"), self.pid().to_string()];
-        assert!(Command::new("kill").args(arguments).status().await.expect("kill").success());
+        send_signal(&self.child, name).await;
     }
 
     /// Sends SIGKILL and waits for the end.
@@ -323,6 +321,11 @@ impl Captured {
     fn text(&self) -> String {
         self.text.borrow().clone()
     }
+}
+
+async fn send_signal(child: &Child, name: &str) {
+    let arguments = [format!("-{name}"), child.id().expect("running").to_string()];
+    assert!(Command::new("kill").args(arguments).status().await.expect("kill").success());
 }
 
 async fn ended(mut child: Child, out: Captured, err: Captured) -> Ended {

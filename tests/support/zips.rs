@@ -7,6 +7,7 @@ use std::{fs, path::Path};
 use sha2::{Digest as _, Sha256};
 
 use crate::forge::{Forge, Host, Lengths, Match, Spec, hex};
+pub use crate::process::spooled;
 
 /// The package of these tests.
 pub const PACKAGE: &str = "devsapp/fc3";
@@ -88,11 +89,6 @@ pub fn blobs(dir: &Path) -> usize {
     let folders = fs::read_dir(dir.join("blobs")).expect("blobs").flatten();
     let files = folders.filter_map(|folder| fs::read_dir(folder.path()).ok()).flat_map(|files| files.flatten());
     files.filter(|file| !file.file_name().to_string_lossy().ends_with(".json")).count()
-}
-
-/// Number of files in the spool folder.
-pub fn spooled(dir: &Path) -> usize {
-    fs::read_dir(dir.join("spool")).map(|files| files.count()).unwrap_or_default()
 }
 
 /// The lines of `pins.jsonl`.

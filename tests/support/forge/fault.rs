@@ -14,8 +14,11 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::{
+    body::Answer,
+    gitee, github,
     log::{Host, Seen},
     route::Route,
+    wire::Refused,
 };
 
 /// Selects the requests of a fault or gate. Chained conditions must all hold.
@@ -195,6 +198,29 @@ struct Planned {
 pub struct FaultRef(Arc<Planned>);
 
 impl FaultRef {
+    /// Waits as long as the fault holds the head of an answer. Returns the answer that takes the place of the real one, if any.
+    ///
+    /// # Errors
+    /// Where the connection closes without an answer.
+    pub(super) async fn replace_answer(&self) -> Result<Option<Answer>, Refused> {
+        Ok(match self.fault() {
+            Fault::Refuse => return Err(Refused),
+            Fault::HeadStall => {
+                self.arrived();
+                self.released().await;
+                None
+            }
+            Fault::Status(status, headers, body) => {
+                let mut answer = Answer::new(*status, "", body.clone());
+                answer.headers.clone_from(headers);
+                Some(answer)
+            }
+            Fault::Html200 => Some(gitee::page()),
+            Fault::SecondaryRateLimit { retry_after } => Some(github::secondary(retry_after.as_deref())),
+            _ => None,
+        })
+    }
+
     fn rule(self, change: impl FnOnce(&mut Rule)) -> Self {
         change(&mut self.0.rule.lock().unwrap());
         self

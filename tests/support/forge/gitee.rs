@@ -10,7 +10,7 @@ use super::{
     body::Answer,
     github::token_of,
     model::{Found, Reference, Release, Repo, Tree, beijing, gitee_top, utc},
-    paths::{Path, encode},
+    paths::{PageQuery, Path, encode},
 };
 
 /// The response of `zipball?ref=` to a request with a token.
@@ -116,12 +116,9 @@ fn api(state: &State, repo: &Repo, rest: &[&str], path: &Path, known: bool) -> A
         }
         ["branches"] => {
             let branch = |(name, tree): (&String, &Arc<Tree>)| json!({"name": name, "commit": {"sha": tree.commit}, "protected": false});
-            let number =
-                |key: &str, otherwise: usize| path.query(key).and_then(|v| v.parse().ok()).unwrap_or(otherwise);
-            let size = number("per_page", 20).clamp(1, 100);
-            let page = number("page", 1).max(1);
-            json(&repo.branches.iter().skip((page - 1) * size).take(size).map(branch).collect())
-                .header("total_page", &repo.branches.len().div_ceil(size).to_string())
+            let page = PageQuery::of(path, 20);
+            json(&page.select(repo.branches.iter()).map(branch).collect())
+                .header("total_page", &page.pages(repo.branches.len()).to_string())
         }
         ["branches", ref name @ ..] => {
             let name = name.join("/");
@@ -157,28 +154,24 @@ fn api(state: &State, repo: &Repo, rest: &[&str], path: &Path, known: bool) -> A
 }
 
 fn releases(web: &str, repo: &Repo, path: &Path) -> Answer {
-    let number = |key: &str, otherwise: usize| path.query(key).and_then(|v| v.parse().ok()).unwrap_or(otherwise);
-    let size = number("per_page", 20).clamp(1, 100);
-    let page = number("page", 1).max(1);
+    let page = PageQuery::of(path, 20);
     let mut all: Vec<&Release> = repo.releases.iter().filter(|release| !release.spec.draft).collect();
     if path.query("direction") == Some("desc") {
         all.reverse();
     }
-    let shown = all.iter().skip((page - 1) * size).take(size).map(|release| release_json(web, repo, release));
+    let shown = page.select(all.iter()).map(|release| release_json(web, repo, release));
     json(&shown.collect())
         .header("total_count", &all.len().to_string())
-        .header("total_page", &all.len().div_ceil(size).to_string())
+        .header("total_page", &page.pages(all.len()).to_string())
 }
 
 /// The tags in the order of their names.
 fn tags(repo: &Repo, path: &Path) -> Answer {
-    let number = |key: &str, otherwise: usize| path.query(key).and_then(|v| v.parse().ok()).unwrap_or(otherwise);
-    let size = number("per_page", 20).clamp(1, 100);
-    let page = number("page", 1).max(1);
+    let page = PageQuery::of(path, 20);
     let tag = |(name, tree): (&String, &Arc<Tree>)| json!({"name": name, "message": "", "commit": {"sha": tree.commit, "date": utc(tree.mtime)}, "tagger": null});
-    json(&repo.tags.iter().skip((page - 1) * size).take(size).map(tag).collect())
+    json(&page.select(repo.tags.iter()).map(tag).collect())
         .header("total_count", &repo.tags.len().to_string())
-        .header("total_page", &repo.tags.len().div_ceil(size).to_string())
+        .header("total_page", &page.pages(repo.tags.len()).to_string())
 }
 
 fn user(web: &str, login: &str) -> Value {

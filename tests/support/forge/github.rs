@@ -12,7 +12,7 @@ use super::{
     github_json::{release_json, repo_json, tag_json},
     model::{Found, Reference, Release, Repo, Store, Tree, http_date},
     pack::hex,
-    paths::{Path, encode},
+    paths::{PageQuery, Path, encode},
     rate::Standing,
 };
 
@@ -154,23 +154,30 @@ fn route(state: &State, request: &Request<()>, caller: &Caller) -> Answer {
         return error(404, "Not Found", "repos/repos#get-a-repository");
     }
     if repo.blocked {
-        return Answer::json(
-            451,
-            &json!({"message": "Repository access blocked", "block": {"reason": "dmca", "created_at": "2021-04-22T17:53:56Z",
-            "html_url": "https://github.com/github/dmca/blob/master/2021/04/2021-04-20-example.md"}}),
-        );
+        return blocked();
     }
     let repo = repo.clone();
     drop(store);
+    answer_of_repo(state, &repo, &segments[segments.len() - rest..], &path, caller)
+}
+
+fn blocked() -> Answer {
+    let notice = "https://github.com/github/dmca/blob/master/2021/04/2021-04-20-example.md";
+    let block = json!({"reason": "dmca", "created_at": "2021-04-22T17:53:56Z", "html_url": notice});
+    json(451, json!({"message": "Repository access blocked", "block": block}))
+}
+
+/// Responds to a request for a repository; `rest` is what follows its name.
+fn answer_of_repo(state: &State, repo: &Repo, rest: &[&str], path: &Path, caller: &Caller) -> Answer {
     let api = state.github_api();
     let show = |release: &Release| {
-        json(200, release_json(&api, &repo, release)).header("last-modified", &http_date(release.updated_at))
+        json(200, release_json(&api, repo, release)).header("last-modified", &http_date(release.updated_at))
     };
-    match segments[segments.len() - rest..] {
-        [] => json(200, repo_json(&api, &repo)),
-        ["releases"] => releases(&api, &repo, &path, caller),
-        ["tags"] => tags(&api, &repo, &path),
-        ["branches"] => branches(&api, &repo, &path),
+    match *rest {
+        [] => json(200, repo_json(&api, repo)),
+        ["releases"] => releases(&api, repo, path, caller),
+        ["tags"] => tags(&api, repo, path),
+        ["branches"] => branches(&api, repo, path),
         ["releases", "latest"] => match repo.latest() {
             Some(release) => show(release),
             None => error(404, "Not Found", "releases/releases#get-the-latest-release"),
@@ -183,9 +190,9 @@ fn route(state: &State, request: &Request<()>, caller: &Caller) -> Answer {
             Some(release) => show(release),
             None => error(404, "Not Found", "releases/releases#get-a-release"),
         },
-        ["zipball"] => zipball(state, &repo, &repo.default_branch, caller),
-        ["zipball", ref reference @ ..] => zipball(state, &repo, &reference.join("/"), caller),
-        ["commits", ref reference @ ..] => commit(&api, &repo, &reference.join("/"), caller),
+        ["zipball"] => zipball(state, repo, &repo.default_branch, caller),
+        ["zipball", ref reference @ ..] => zipball(state, repo, &reference.join("/"), caller),
+        ["commits", ref reference @ ..] => commit(&api, repo, &reference.join("/"), caller),
         _ => error(404, "Not Found", ""),
     }
 }
@@ -216,41 +223,41 @@ fn moved(
 }
 
 fn releases(api: &str, repo: &Repo, path: &Path, caller: &Caller) -> Answer {
-    let number = |key: &str, otherwise: usize| path.query(key).and_then(|v| v.parse().ok()).unwrap_or(otherwise);
-    let size = number("per_page", 30).clamp(1, 100);
-    let page = number("page", 1).max(1);
-    if page * size > 1000 && (page - 1) * size >= 1000 {
+    let page = PageQuery::of(path, 30);
+    if page.offset() >= 1000 {
         return error(422, "Only the first 1000 results are available.", "releases/releases#list-releases");
     }
     let visible: Vec<&Release> =
         repo.releases.iter().rev().filter(|release| !release.spec.draft || caller.token.is_some()).collect();
-    let shown = visible.iter().skip((page - 1) * size).take(size);
+    let shown = page.select(visible.iter());
     let answer = json(200, shown.map(|release| release_json(api, repo, release)).collect());
-    with_links(answer, &format!("{api}/repositories/{}/releases", repo.id), path, page, visible.len().div_ceil(size))
+    with_links(
+        answer,
+        &format!("{api}/repositories/{}/releases", repo.id),
+        path,
+        page.number,
+        page.pages(visible.len()),
+    )
 }
 
 /// The tags in reverse order of their names.
 fn tags(api: &str, repo: &Repo, path: &Path) -> Answer {
-    let number = |key: &str, otherwise: usize| path.query(key).and_then(|v| v.parse().ok()).unwrap_or(otherwise);
-    let size = number("per_page", 30).clamp(1, 100);
-    let page = number("page", 1).max(1);
-    let shown = repo.tags.iter().rev().skip((page - 1) * size).take(size);
+    let page = PageQuery::of(path, 30);
+    let shown = page.select(repo.tags.iter().rev());
     let answer = json(200, shown.map(|(name, tree)| tag_json(api, repo, name, &tree.commit)).collect());
-    with_links(answer, &format!("{api}/repositories/{}/tags", repo.id), path, page, repo.tags.len().div_ceil(size))
+    with_links(answer, &format!("{api}/repositories/{}/tags", repo.id), path, page.number, page.pages(repo.tags.len()))
 }
 
 /// The branches in the order of their names.
 fn branches(api: &str, repo: &Repo, path: &Path) -> Answer {
-    let number = |key: &str, otherwise: usize| path.query(key).and_then(|v| v.parse().ok()).unwrap_or(otherwise);
-    let size = number("per_page", 30).clamp(1, 100);
-    let page = number("page", 1).max(1);
+    let page = PageQuery::of(path, 30);
     let branch = |(name, tree): (&String, &Arc<Tree>)| {
         let url = format!("{api}/repos/{}/commits/{}", repo.full_name, tree.commit);
         json!({"name": name, "commit": {"sha": tree.commit, "url": url}, "protected": false})
     };
-    let answer = json(200, repo.branches.iter().skip((page - 1) * size).take(size).map(branch).collect());
+    let answer = json(200, page.select(repo.branches.iter()).map(branch).collect());
     let url = format!("{api}/repositories/{}/branches", repo.id);
-    with_links(answer, &url, path, page, repo.branches.len().div_ceil(size))
+    with_links(answer, &url, path, page.number, page.pages(repo.branches.len()))
 }
 
 /// Adds the links to the other pages of a list.

@@ -282,7 +282,8 @@ impl<'a> Writer<'a> {
             encoder.write_all(plain).unwrap();
             let deflated = encoder.finish().unwrap();
             if deflated.len() < plain.len() {
-                (method, body) = (8, Data::Bytes(deflated.into()));
+                method = 8;
+                body = Data::Bytes(deflated.into());
             }
         }
         let crc = file.data.crc() ^ if self.packing.wrong_crc { 0x5a5a_5a5a } else { 0 };

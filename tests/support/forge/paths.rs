@@ -31,3 +31,33 @@ impl Path {
         self.query.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 }
+
+/// The page of a list that a request asks for.
+pub struct PageQuery {
+    /// Counted from 1.
+    pub number: usize,
+    /// Most items of a page, 1 to 100.
+    pub size: usize,
+}
+
+impl PageQuery {
+    pub fn of(path: &Path, default_size: usize) -> Self {
+        let number = |key: &str, otherwise: usize| path.query(key).and_then(|v| v.parse().ok()).unwrap_or(otherwise);
+        Self { number: number("page", 1).max(1), size: number("per_page", default_size).clamp(1, 100) }
+    }
+
+    /// The number of items before the page.
+    pub fn offset(&self) -> usize {
+        (self.number - 1) * self.size
+    }
+
+    /// The items of the page.
+    pub fn select<I: Iterator>(&self, all: I) -> impl Iterator<Item = I::Item> {
+        all.skip(self.offset()).take(self.size)
+    }
+
+    /// The number of pages of a list.
+    pub fn pages(&self, len: usize) -> usize {
+        len.div_ceil(self.size)
+    }
+}

@@ -40,7 +40,8 @@ fn now() -> u64 {
 impl Rate {
     pub fn set_limits(&self, anonymous: u64, token: u64) {
         let mut counters = self.0.lock().unwrap();
-        (counters.anonymous, counters.token) = (anonymous, token);
+        counters.anonymous = anonymous;
+        counters.token = token;
     }
 
     /// Sets the seconds from the first request of a window to its end, for running windows as well.

@@ -126,7 +126,8 @@ impl Spec {
 
     /// Turns a draft or prerelease into a full release.
     pub fn full(mut self) -> Self {
-        (self.draft, self.prerelease) = (false, false);
+        self.draft = false;
+        self.prerelease = false;
         self
     }
 
