@@ -28,7 +28,6 @@ use crate::{
 };
 
 mod aliases;
-mod build_names;
 mod catalog;
 mod client_setup;
 mod example_target;
@@ -38,6 +37,7 @@ mod github;
 mod hosting;
 mod named_upstream;
 mod names;
+mod names_compiler;
 mod names_error;
 mod package_paths;
 mod page;

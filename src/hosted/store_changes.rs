@@ -1,5 +1,7 @@
 //! Publications and changes of versions, in the directory or, with a primary store, there first.
 
+use std::path::Path;
+
 use super::{
     HostedStore, HostedVersion, NewRelease, ReleaseRecord, StateChange, VersionState, primary_changes,
     store::{ChangeError, Publication, PublishRefusal, earlier_zips},
@@ -7,7 +9,6 @@ use super::{
     upkeep::StoreUpkeep,
     upload::{UploadError, UploadedZip},
 };
-use std::path::Path;
 
 impl HostedStore {
     /// Publishes a verified zip. When this returns, it is durable and visible. Blocks.

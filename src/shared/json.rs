@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::BucketError;
 use crate::entry::Key;
 
+/// The JSON of an object.
 pub(super) fn to_json(value: &impl Serialize) -> Result<Bytes, BucketError> {
     // Plain data: serialising it cannot fail.
     serde_json::to_vec(value).map(Bytes::from).map_err(|_| BucketError::Damaged)
