@@ -19,7 +19,7 @@ pub enum ModelMode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// A pattern of packages, see [`PackagePattern`].
+    /// A pattern of packages, see [`crate::package::PackagePattern`].
     pub packages: String,
     /// What is done with them.
     pub model: ModelMode,

@@ -87,7 +87,7 @@ pub(super) fn log_at_end(response: Response<Body>, parts: &Parts, mut context: R
 /// What is known before a response ends of the figures that it is counted by.
 struct ResponseCount {
     started: Instant,
-    /// The index in [`ROUTE_LABELS`].
+    /// The index in [`observe::ROUTE_LABELS`].
     route: usize,
     outcome: Option<&'static str>,
     /// Of an error about a package.

@@ -3,7 +3,7 @@
 //! A response depends on the request's address and host, the stored state of its package, and the current second.
 //! While those are equal, so is the response, except for its request id. Each thread has a cache of its own, so that
 //! threads share no lock. A change of what is stored about a package invalidates its responses at once, through its
-//! [`Generation`].
+//! [`Generation`](crate::registry::Generation).
 
 use std::{cell::RefCell, collections::HashMap, num::NonZero, sync::Arc, thread::available_parallelism};
 

@@ -2,7 +2,7 @@
 //!
 //! One call ([`crate::upstream::Upstream::document`] or `archive`) has one [`Identity`] for all its requests, because
 //! validators and visibility belong to a credential. A call whose credential is refused or paused is made again with the
-//! next one, and at last without any: [`CallAttempts`].
+//! next one, and at last without any: [`attempts::CallAttempts`].
 
 use std::sync::{Arc, atomic::AtomicBool};
 
