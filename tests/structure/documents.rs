@@ -81,3 +81,11 @@ fn a_broken_link_is_noticed() {
         assert!(broken(path, target).is_some(), "{target}");
     }
 }
+
+#[test]
+fn the_glossary_stays_short() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let (_, section) = text.split_once("\n## Glossary\n").unwrap();
+    let lines = section.split("\n## ").next().unwrap().lines().filter(|line| line.starts_with('|')).count();
+    assert!((10..=20).contains(&lines), "the glossary has {lines} lines");
+}
