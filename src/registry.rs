@@ -42,6 +42,7 @@ pub(crate) mod release_facts;
 mod removals;
 mod repository_names;
 pub(crate) mod resolve;
+pub(crate) mod resolved;
 mod selection;
 mod shared_sources;
 mod shared_work;

@@ -2,6 +2,7 @@
 
 mod change;
 mod client;
+mod package_zip;
 mod publish;
 
 pub(super) use change::{DeleteCommand, UnyankCommand, YankCommand};
@@ -9,5 +10,5 @@ pub(super) use publish::PublishCommand;
 
 /// True for a package that cannot be published as it is.
 pub(super) fn is_usage(why: &(dyn std::error::Error + 'static)) -> bool {
-    why.downcast_ref().is_some_and(publish::PackageZipError::is_usage)
+    why.downcast_ref().is_some_and(package_zip::PackageZipError::is_usage)
 }

@@ -18,7 +18,8 @@ use super::{
     not_found,
     package_documents::PackageDocuments,
     release_facts::{ArchiveFacts, FolderPart, KnownContent, ReleaseFacts},
-    resolve::{ResolvedVersion, VersionResolver},
+    resolve::VersionResolver,
+    resolved::ResolvedVersion,
     version_rules::{FolderRules, VersionRules},
     warming::{ListedRelease, PackageLists},
 };

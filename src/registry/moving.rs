@@ -7,7 +7,7 @@ use super::{
     CachedValue, RegistryError,
     archive_source::ArchiveSource,
     package_documents::PackageDocuments,
-    resolve::{ResolvedArchive, ResolvedVersion},
+    resolved::{ResolvedArchive, ResolvedVersion},
     upstreams::Upstreams,
 };
 use crate::{

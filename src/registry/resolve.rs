@@ -18,6 +18,7 @@ use super::{
     not_found,
     package_documents::PackageDocuments,
     ref_lists::RefLists,
+    resolved::{ResolvedArchive, ResolvedVersion},
     spelling::Spellings,
 };
 use crate::{
@@ -32,9 +33,6 @@ use crate::{
 
 mod forge_name;
 mod registry_version;
-mod resolved;
-
-pub(crate) use resolved::{ResolvedArchive, ResolvedVersion};
 
 /// Finds the archive of a version of a package that may be served.
 pub struct VersionResolver {

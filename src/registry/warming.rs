@@ -3,15 +3,9 @@
 use std::sync::Arc;
 
 use super::{
-    RegistryError,
-    archive_source::ArchiveSource,
-    authorize::Authorizer,
-    document_policies::MIN_REVALIDATE_AGE,
-    moving::MovingVersions,
-    package_documents::PackageDocuments,
-    resolve::{ResolvedVersion, VersionResolver},
-    upstreams::Upstreams,
-    version_rules::VersionRules,
+    RegistryError, archive_source::ArchiveSource, authorize::Authorizer, document_policies::MIN_REVALIDATE_AGE,
+    moving::MovingVersions, package_documents::PackageDocuments, resolve::VersionResolver, resolved::ResolvedVersion,
+    upstreams::Upstreams, version_rules::VersionRules,
 };
 use crate::{
     cache::{

@@ -14,7 +14,7 @@ use crate::{
         range::{self, RangeDecision},
     },
     package::PackageName,
-    registry::resolve::ResolvedVersion,
+    registry::resolved::ResolvedVersion,
 };
 
 const APPLICATION_ZIP: HeaderValue = HeaderValue::from_static("application/zip");

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    credentials::CredentialProfile,
+    credentials::profile::CredentialProfile,
     error_class::{ErrorClass, ErrorResponse},
 };
 

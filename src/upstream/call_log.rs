@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
-use super::credentials::Identity;
+use super::credentials::identity::Identity;
 use crate::{
     origin::FetchError,
     package::PackageName,

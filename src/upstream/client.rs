@@ -19,7 +19,6 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 use url::Url;
 
-pub(super) use super::request::{ArchiveResponse, DocumentRequest, DocumentResponse, OpenedArchive, RequestKind};
 use super::{
     BuildError, Config, ProcessContext,
     api_profile::ApiProfile,
@@ -31,7 +30,7 @@ use super::{
     failure::{self, invalid},
     gate::{Gate, IsApi, Place, PlaceKind},
     redirect::{self, MAX_REDIRECTS, RedirectPolicy},
-    request::{self, Accepts},
+    request::{self, Accepts, ArchiveResponse, DocumentRequest, DocumentResponse, OpenedArchive, RequestKind},
     response::{MirrorDetector, ensure_identity, ensure_not_html, is_loop},
     urls::{ApiUrls, is_same_url},
 };

@@ -9,9 +9,10 @@ use url::Url;
 
 use super::{
     call_log::CallLog,
-    client::{ApiClient, DocumentRequest, DocumentResponse},
+    client::ApiClient,
     failure::invalid,
     normalise::{self, ReleaseEntry},
+    request::{DocumentRequest, DocumentResponse},
 };
 use crate::{
     entry::{Document, PageValidator, Validators},

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode, header};
 use jiff::{Timestamp, fmt::rfc2822};
 
-use super::client::RequestKind;
+use super::request::RequestKind;
 use crate::http::field::retry_after;
 
 /// The meaning of a response with a status of 400 or more.

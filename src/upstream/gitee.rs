@@ -8,11 +8,12 @@ use super::{
     api::UpstreamApi,
     api_profile::ApiProfile,
     call_log::CallLog,
-    client::{ApiClient, DocumentRequest, RequestKind},
+    client::ApiClient,
     credentials, documents, error_class,
     failure::invalid,
     normalise,
     pages::{self, Paging, RELEASES_PER_PAGE},
+    request::{DocumentRequest, RequestKind},
     tags,
 };
 use crate::{

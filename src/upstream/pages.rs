@@ -9,12 +9,13 @@ use super::{
     array_elements::ArrayElements,
     body::{DocumentBody, SizeMeter},
     call_log::CallLog,
-    client::{ApiClient, DocumentRequest, DocumentResponse},
+    client::ApiClient,
     documents::{changed_document, has_validator, page_validator},
     error_class,
     failure::invalid,
     normalise::{self, ReleaseEntry},
     redirect,
+    request::{DocumentRequest, DocumentResponse},
     urls::is_same_url,
 };
 use crate::{

@@ -5,12 +5,8 @@ use std::{future::Future, marker::PhantomData};
 use url::Url;
 
 use super::{
-    DocumentAsk, GitRef, ReleaseLookup, ZipPacking,
-    api::UpstreamApi,
-    api_profile::ApiProfile,
-    call_log::CallLog,
-    client::{ApiClient, RequestKind},
-    documents, registry_zip,
+    DocumentAsk, GitRef, ReleaseLookup, ZipPacking, api::UpstreamApi, api_profile::ApiProfile, call_log::CallLog,
+    client::ApiClient, documents, registry_zip, request::RequestKind,
 };
 use crate::{
     entry::Document,

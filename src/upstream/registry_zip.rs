@@ -10,9 +10,10 @@ use url::Url;
 use super::{
     body::ResponseBody,
     call_log::CallLog,
-    client::{ApiClient, ArchiveResponse, OpenedArchive, RequestKind},
+    client::ApiClient,
     documents,
     failure::invalid,
+    request::{ArchiveResponse, OpenedArchive, RequestKind},
     response::ensure_not_html,
 };
 use crate::{

@@ -11,7 +11,7 @@ use super::{
     ReleaseLookup, ZipPacking,
     api_profile::ApiProfile,
     call_log::CallLog,
-    client::{ApiClient, DocumentRequest, RequestKind},
+    client::ApiClient,
     config::SIMPLE_PROVIDER,
     credentials, documents,
     envelope::{self, EnvelopeValue},
@@ -20,6 +20,7 @@ use super::{
     pages,
     registry_api::RegistryApi,
     registry_release::{self, FirstSeenDates},
+    request::{DocumentRequest, RequestKind},
 };
 use crate::{
     entry::Document,

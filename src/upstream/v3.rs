@@ -12,7 +12,7 @@ use super::{
     api_profile::ApiProfile,
     body::SizeMeter,
     call_log::CallLog,
-    client::{ApiClient, DocumentRequest, DocumentResponse, RequestKind},
+    client::ApiClient,
     credentials, documents,
     envelope::{self, EnvelopeValue},
     error_class::{self, ErrorClass, ErrorResponse},
@@ -20,6 +20,7 @@ use super::{
     pages,
     registry_api::RegistryApi,
     registry_release::{self, FirstSeenDates},
+    request::{DocumentRequest, DocumentResponse, RequestKind},
 };
 use crate::{
     entry::{Document, PageValidator},

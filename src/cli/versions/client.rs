@@ -7,7 +7,7 @@ use percent_encoding::utf8_percent_encode;
 use reqwest::{Body, Client, RequestBuilder, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::publish::{PackageZip, zip_body};
+use super::package_zip::{PackageZip, zip_body};
 use crate::{
     admin_api::{
         ADMIN_PATH_PREFIX, CONTENT_DIGEST, Call, DeletedVersion, FailureCode, MAX_PUBLISH_ANSWER_BYTES, PublishError,

@@ -10,7 +10,10 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
-use super::client::{HostedAnswer, HostedClient, report_refusal};
+use super::{
+    client::{HostedAnswer, HostedClient, report_refusal},
+    package_zip::PackageZip,
+};
 use crate::{
     admin_api::{FailureCode, PublishError, PublishedVersion},
     archive::package_model,
@@ -20,16 +23,6 @@ use crate::{
     package::{ModelFinding, ModelRule, NameForm, PackageName},
     value::{BaseUrl, ByteSize},
 };
-
-mod content;
-mod limits;
-mod pack;
-mod package_zip_error;
-mod upload;
-
-pub(super) use content::PackageZip;
-pub(super) use package_zip_error::PackageZipError;
-pub(super) use upload::zip_body;
 
 const PUBLISH_HELP: &str = "\
 Name and version are those of publish.yaml. A folder is packed without .git and without what its .signore and .gitignore

@@ -15,7 +15,7 @@ use crate::{
     registry::{
         RegistryError, archive_source,
         package_documents::PackageDocuments,
-        resolve::{ResolvedArchive, ResolvedVersion},
+        resolved::{ResolvedArchive, ResolvedVersion},
         version_rules::FolderRules,
     },
     upstream::GitRef,

@@ -8,7 +8,7 @@ use crate::{
     http::cache_status::CacheStatus,
     origin::{FetchError, Missing},
     package::{FolderPackage, Version, semantic},
-    registry::{RegistryError, not_found, resolve::ResolvedVersion, version_rules::FolderRules},
+    registry::{RegistryError, not_found, resolved::ResolvedVersion, version_rules::FolderRules},
     upstream::GitRef,
 };
 

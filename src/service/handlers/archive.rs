@@ -9,7 +9,7 @@ use crate::{
         range::{RangeDecision, RangeSpec},
     },
     package::{PackageId, Version},
-    registry::{Object, ServedArchive, SpoolReader, resolve::ResolvedArchive},
+    registry::{Object, ServedArchive, SpoolReader, resolved::ResolvedArchive},
     service::{
         Service,
         context::{RequestContext, SendMode},

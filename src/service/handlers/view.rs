@@ -19,7 +19,7 @@ use crate::{
     package::{PackageId, Version},
     registry::{
         Object, ServedArchive, WeakObject,
-        resolve::{ResolvedArchive, ResolvedVersion},
+        resolved::{ResolvedArchive, ResolvedVersion},
     },
     service::{
         Service,

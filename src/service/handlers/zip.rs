@@ -11,7 +11,7 @@ use crate::{
     dialect::{Dialect, ZipForm},
     http::body::Body,
     package::{PackageId, Version},
-    registry::{Unbuilt, ZipPacking, resolve::ResolvedVersion},
+    registry::{Unbuilt, ZipPacking, resolved::ResolvedVersion},
     service::{Service, context::RequestContext, error::ApiError},
 };
 

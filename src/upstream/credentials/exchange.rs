@@ -13,11 +13,11 @@ use crate::{
     origin::FetchError,
     upstream::{
         api_profile::ApiProfile,
-        client::RequestKind,
         connect::UpstreamConnections,
         error_class::{self, ErrorResponse},
         failure::{self, invalid},
         gate::{Gate, IsApi},
+        request::RequestKind,
         urls::ApiUrls,
     },
 };

@@ -123,7 +123,7 @@ mod tests {
     use http::HeaderMap;
 
     use super::*;
-    use crate::upstream::client::RequestKind;
+    use crate::upstream::request::RequestKind;
 
     fn reason(
         of: fn(ErrorResponse<'_>) -> Option<RefusalReason>,

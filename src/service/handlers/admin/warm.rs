@@ -15,7 +15,7 @@ use crate::{
     package::{PackageId, PackageRef, Version},
     registry::{
         FillUpdate, Registry, RegistryError,
-        resolve::ResolvedVersion,
+        resolved::ResolvedVersion,
         warming::{PackageLists, WarmingArchive},
     },
     service::{

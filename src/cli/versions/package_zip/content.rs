@@ -24,7 +24,7 @@ impl PackageZip {
     ///
     /// # Errors
     /// See [`PackageZipError`].
-    pub(super) fn open(source: &Path) -> Result<Self, PackageZipError> {
+    pub(in crate::cli::versions) fn open(source: &Path) -> Result<Self, PackageZipError> {
         let unreadable = |error| PackageZipError::Unreadable { path: source.to_owned(), source: error };
         let limits = PackageLimits::default();
         let is_folder = source.metadata().map_err(unreadable)?.is_dir();
