@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use srm_mirror::access::RuleConfig;
 
 use crate::{
+    closed_port::ClosedPort,
     forge::Forge,
     mirror::setup,
     tls::{files, init, program, with_tls},
@@ -115,7 +116,8 @@ async fn a_missing_package_is_named_with_the_mirrors_message() {
 
 #[tokio::test]
 async fn an_address_without_a_listener_is_one_sentence_and_69() {
-    let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let closed = ClosedPort::new();
+    let unused = closed.address();
     let done = program(&["connect", &format!("http://{unused}"), "--check"]).await;
     let said = String::from_utf8(done.stderr).expect("text");
     assert_eq!((done.status.code(), said.lines().count()), (Some(69), 1), "{said}");

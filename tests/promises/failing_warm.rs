@@ -8,6 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::{
+    closed_port::ClosedPort,
     forge::{Fault, Forge, Host, Match},
     mirror::Mirror,
     process::{Ended, Launch},
@@ -127,9 +128,8 @@ async fn failures_are_named_with_their_reasons_and_the_rest_is_fetched() {
 
 #[tokio::test]
 async fn an_address_without_a_server_is_69() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
-    drop(listener);
+    let closed = ClosedPort::new();
+    let url = format!("http://{}", closed.address());
     let ended = Launch::bare(&["warm", "--server", &url, "devsapp/fc3"]).run().await;
     assert_eq!(ended.code, Some(69), "{ended:?}");
     assert!(ended.err.contains("failed  devsapp/fc3: "), "{}", ended.err);

@@ -7,6 +7,8 @@ mod answer_text;
 mod bucket;
 #[path = "../support/captured.rs"]
 mod captured;
+#[path = "../support/closed_port.rs"]
+mod closed_port;
 #[path = "../support/eventually.rs"]
 mod eventually;
 #[path = "../support/fleet.rs"]

@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use crate::{
+    closed_port::ClosedPort,
     forge::Forge,
     mirror::{Setup, setup},
 };
@@ -88,7 +89,8 @@ async fn no_proxy_lists_hosts_reached_directly() {
 #[tokio::test]
 async fn a_proxy_that_is_down_makes_the_upstream_unreachable() {
     let forge = forge().await;
-    let closed = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port").local_addr().expect("an address");
+    let port = ClosedPort::new();
+    let closed = port.address();
     let mirror = github(setup(&forge), |section| section.proxy = Some(format!("http://{closed}"))).start().await;
     let got = mirror.get("/devsapp/fc3/releases").await;
     assert_eq!(got.status, 502);

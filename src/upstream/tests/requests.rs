@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+use tokio::net::TcpSocket;
+
 use super::*;
 
 /// An API that redirects every zipball to `location`.
@@ -174,7 +176,10 @@ async fn stalled_archives_leave_places_for_documents() {
 
 #[tokio::test]
 async fn a_refused_connection_is_unreachable_with_its_reason() {
-    let gone = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
+    // Taken and not listened on: no other test gets the port.
+    let closed = TcpSocket::new_v4().expect("a socket");
+    closed.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    let gone = closed.local_addr().expect("an address");
     let upstream = anonymous(&config(UpstreamKind::Github, &format!("http://{gone}")));
     assert_eq!(error(ask(&upstream, DocumentAsk::Latest, None).await), FetchError::Unreachable("connection refused"));
 }
