@@ -74,13 +74,8 @@ pub(crate) fn is_upload(method: &Method, path: &str) -> bool {
 impl HostedNames<'_> {
     /// The path of the address that a reserved version of a package is uploaded to. Neither text has a slash.
     pub fn upload_path(&self, package: &str, version: &str) -> String {
-        upload_path(package, version)
+        format!("/v3/{UPLOADS}/{package}/{version}")
     }
-}
-
-/// The path of the address that a reserved version is uploaded to.
-pub(super) fn upload_path(package: &str, version: &str) -> String {
-    format!("/v3/{UPLOADS}/{package}/{version}")
 }
 
 /// Parses a name: an alias, `{upstream}__name` on a registry, `{upstream}__owner__repo` on a forge, `owner__repo` (split

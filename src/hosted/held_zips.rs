@@ -58,3 +58,20 @@ impl HeldZips {
         if state.holders > 0 { Vec::new() } else { std::mem::take(&mut state.unused).into_keys().collect() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unused_zip_is_removable_when_the_last_of_two_holds_ends() {
+        let held = HeldZips::default();
+        let zip = Digest::of(b"zip");
+        held.begin();
+        held.begin();
+        assert_eq!(held.removable_now(vec![(zip, 3)], [].iter()), []);
+        assert_eq!((held.end(), held.holds(&zip), held.bytes()), (Vec::new(), true, 3));
+        assert_eq!((held.end(), held.holds(&zip), held.bytes()), (vec![zip], false, 0));
+        assert_eq!(held.removable_now(vec![(zip, 3)], [].iter()), [zip], "nothing is held any more");
+    }
+}

@@ -22,7 +22,7 @@ pub struct CachedValue<T> {
 }
 
 /// One release of a list, with a digest of its own.
-pub(super) fn from_list(release: &Release, list: &CachedValue<Releases>) -> CachedValue<Release> {
+pub(super) fn release_from_list(release: &Release, list: &CachedValue<Releases>) -> CachedValue<Release> {
     let digest = Digest::of(format!("{}#{}", list.digest, release.tag_name).as_bytes());
     CachedValue { value: Arc::new(release.clone()), digest, age: list.age, status: list.status.clone() }
 }

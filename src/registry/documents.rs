@@ -6,7 +6,7 @@ use super::{
     CachedValue, RegistryError,
     archive_source::ArchiveSource,
     authorize::{Audience, Authorizer},
-    cached_value::from_list,
+    cached_value::release_from_list,
     document_policies::MIN_REVALIDATE_AGE,
     identity::RepositoryIdentity,
     list_renewal::ListRenewal,
@@ -130,7 +130,7 @@ impl ReleaseDocuments {
         let Ok(list) = self.documents.releases(package, None).await else { return Err(failure.into()) };
         let stable = list.value.releases.iter().filter(|release| !release.prerelease);
         match stable.max_by_key(|release| release.created_at) {
-            Some(release) => Ok(from_list(release, &list)),
+            Some(release) => Ok(release_from_list(release, &list)),
             None => Err(not_found(Missing::Release, list.status)),
         }
     }
@@ -213,7 +213,7 @@ impl ReleaseDocuments {
             match self.documents.releases(package, max_age).await {
                 Ok(list) => {
                     if let Some(release) = list.value.releases.iter().find(|release| release.tag_name == tag) {
-                        return Ok(ReleaseFinding::Found(from_list(release, &list)));
+                        return Ok(ReleaseFinding::Found(release_from_list(release, &list)));
                     }
                     let is_complete = max_age.is_some() && self.is_complete(package, &list).await;
                     // If the first pass fetched the list, the second one is a hit: report the fetch.

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     CachedValue, RegistryError,
-    cached_value::from_list,
+    cached_value::release_from_list,
     package_documents::PackageDocuments,
     policy::{AgeConfig, Config, Gone, PolicyError},
     repository_names::names_of,
@@ -313,7 +313,7 @@ impl VersionRules {
                 && version(release).is_some_and(|v| ceiling.as_ref().is_none_or(|ceiling| v <= *ceiling))
         };
         match list.value.releases.iter().filter(is_below).max_by_key(|release| version(release)) {
-            Some(release) => Ok(from_list(release, &list)),
+            Some(release) => Ok(release_from_list(release, &list)),
             None => Err(RegistryError::NoVersionAllowed(refusal)),
         }
     }

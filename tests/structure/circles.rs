@@ -1,12 +1,9 @@
 //! Files import each other in one direction. A file may name what the files above it in its folder tree define, since
 //! these are the modules that it is part of.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{files, is_test, items, scan};
+use super::{files, is_test, items, journey, scan};
 
 /// The path of a module from the root of the crate.
 type Module = Vec<String>;
@@ -21,17 +18,12 @@ struct SourceFile {
 fn modules() -> BTreeMap<Module, SourceFile> {
     let mut found = BTreeMap::new();
     for (path, source) in files("src", ".rs").into_iter().filter(|(path, _)| !is_test(path)) {
-        let module = module_of(&path);
+        let module = journey::module_path(&path);
         if !["main", "lib"].contains(&module[0].as_str()) {
             found.insert(module, SourceFile { paths: scan::paths(items::without_tests(&source)) });
         }
     }
     found
-}
-
-fn module_of(path: &Path) -> Module {
-    let path = path.strip_prefix("src").unwrap().with_extension("");
-    path.components().map(|part| part.as_os_str().to_str().unwrap().to_owned()).collect()
 }
 
 /// The file that defines what `path` names in `module`; `None` for what no file of `src` defines. `depth` bounds the

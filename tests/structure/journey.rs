@@ -18,7 +18,7 @@ fn functions() -> Vec<Vec<String>> {
 }
 
 /// The module that a file of `src` is: `src/service/hosts.rs` is `service::hosts`.
-fn module_path(path: &Path) -> Vec<String> {
+pub(crate) fn module_path(path: &Path) -> Vec<String> {
     let parts = path.components().skip(1).map(|part| part.as_os_str().to_str().unwrap());
     parts.map(|part| part.trim_end_matches(".rs").to_owned()).collect()
 }
