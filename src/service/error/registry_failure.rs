@@ -24,7 +24,7 @@ const UNRECORDABLE_RETRY: Duration = Duration::from_secs(30);
 
 /// The description of a failure of the registry.
 pub(super) fn describe(error: RegistryError, subject: Subject<'_>) -> ErrorDescription {
-    let coded = |status, code, message: String| ErrorDescription::with_code(status, code, message);
+    let coded = ErrorDescription::with_code;
     match error {
         RegistryError::Forbidden => {
             let message = format!("{} is not among the packages this mirror may serve", subject.what());

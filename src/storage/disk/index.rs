@@ -30,7 +30,7 @@ pub(super) use tables::{
     PinPosition, PinUpdate, ReplacedBlob, clear_pins, count_pins, find_blob, find_blobs, first_keys_with_prefix,
     is_kept_key, kept_among, kept_blobs, kept_missing_keys, keys_of_other_blobs, keys_with_prefix, move_pins,
     pin_position, pinned_among, pinned_keys_after, pinned_keys_with_prefix, put_blob, remove_blobs, remove_kept_keys,
-    renewal, set_renewal, update_pin,
+    renewal, set_renewal, update_pins,
 };
 pub use uploads::{PinState, QueuedUpload};
 pub(super) use uploads::{blob_cost, create_upload_table, put_upload, remove_uploads, uploads_after};

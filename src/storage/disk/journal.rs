@@ -328,9 +328,7 @@ impl Journal {
         let end = tail.file.end();
         let replaced = tail.unindexed_replaced;
         self.index.write(|txn| {
-            for (key, update) in &updates {
-                index::update_pin(txn, key, *update)?;
-            }
+            index::update_pins(txn, &updates, |_| {})?;
             index::add_to_counter(txn, REPLACED_COUNTER, replaced)?;
             index::set_counter(txn, REPLAYED_COUNTER, end)
         })?;
@@ -412,12 +410,9 @@ fn replay(file: &mut File, start: u64, index: &Index, skipped: &SkippedFiles) ->
         }
         index.write(|txn| {
             let mut replaced = 0;
-            for (key, update) in &batch {
-                let old = index::update_pin(txn, key, *update)?;
-                let old = old.map(|old| lines.read(old)).transpose();
-                // A line that cannot be read is no packing that could be dropped.
-                replaced += old.map_or(0, |old| replaced_bytes(old.as_ref()));
-            }
+            // A line that cannot be read is no packing that could be dropped.
+            let count = |old| replaced += lines.read(old).map_or(0, |old| replaced_bytes(Some(&old)));
+            index::update_pins(txn, &batch, count)?;
             index::add_to_counter(txn, REPLACED_COUNTER, replaced)?;
             index::set_counter(txn, REPLAYED_COUNTER, end)
         })?;

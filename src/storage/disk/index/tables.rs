@@ -264,18 +264,23 @@ pub(in crate::storage::disk) fn pin_position(
     Ok(txn.open_table(PIN_POSITIONS)?.get(key.as_str())?.map(|row| PinPosition::of_row(row.value())))
 }
 
-/// Updates a pin; returns its position before.
-pub(in crate::storage::disk) fn update_pin(
+/// Updates pins, in the order of `updates`. `replaced` is called with each position that is there no more.
+pub(in crate::storage::disk) fn update_pins(
     txn: &WriteTransaction,
-    key: &Key,
-    update: PinUpdate,
-) -> Result<Option<PinPosition>, redb::Error> {
+    updates: &[(Key, PinUpdate)],
+    mut replaced: impl FnMut(PinPosition),
+) -> Result<(), redb::Error> {
     let mut positions = txn.open_table(PIN_POSITIONS)?;
-    let old = match update {
-        PinUpdate::Pinned(position) => positions.insert(key.as_str(), position.to_row())?,
-        PinUpdate::Removed => positions.remove(key.as_str())?,
-    };
-    Ok(old.map(|old| PinPosition::of_row(old.value())))
+    for (key, update) in updates {
+        let old = match update {
+            PinUpdate::Pinned(position) => positions.insert(key.as_str(), position.to_row())?,
+            PinUpdate::Removed => positions.remove(key.as_str())?,
+        };
+        if let Some(old) = old {
+            replaced(PinPosition::of_row(old.value()));
+        }
+    }
+    Ok(())
 }
 
 /// The pinned keys among `keys`, which are read in order.

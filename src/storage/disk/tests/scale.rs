@@ -42,9 +42,7 @@ async fn seed(dir: &TempDir, zips: u64, pins: u64) {
             offset += line.len() as u64;
         }
         let write = |txn: &redb::WriteTransaction| {
-            for (key, update) in &updates {
-                index::update_pin(txn, key, *update)?;
-            }
+            index::update_pins(txn, &updates, |_| {})?;
             for n in step.clone().filter(|n| *n < zips) {
                 let stored = index::IndexedKey::of_document(pinned(n));
                 let row = index::IndexRow::new(8, 8192, n, vec![stored]);
